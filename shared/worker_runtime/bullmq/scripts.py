@@ -1,0 +1,316 @@
+"""BullMQ's Lua, as shipped in the pinned `bullmq` package, called with the keys and arguments of one queue.
+
+Everything here speaks bytes and answers with small values; what they mean for a job is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from worker_runtime.bullmq.connection import Argument, RedisConnection, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from worker_runtime.bullmq.names import QueueName
+
+MISSING_JOB, MISSING_LOCK, NOT_ACTIVE, OTHERS_LOCK, CHILDREN_PENDING, CHILDREN_FAILED = -1, -2, -3, -6, -4, -9
+
+
+def shipped(file: str) -> Script:
+    """Load one of the package's scripts; the number in its name is how many keys it takes."""
+    return Script((importlib.resources.files("bullmq") / "commands" / f"{file}.lua").read_text("utf-8"))
+
+
+CLAIM = shipped("moveToActive-11")
+FINISH = shipped("moveToFinished-14")
+DELAY = shipped("moveToDelayed-11")
+RETRY_NOW = shipped("retryJob-11")
+HAND_BACK = shipped("moveJobFromActiveToWait-9")
+RECOVER_STALLED = shipped("moveStalledJobsToWait-9")
+PROGRESS = shipped("updateProgress-3")
+
+# Renews our locks, and retakes those that expired while Redis was away and that nobody took since: such a job is still
+# in `active`, for only a stalled pass moves it out, so the script cannot steal it. Answers with the ids we have lost.
+RENEW = Script("""
+local lost = {}
+for i = 4, #ARGV do
+  local id, lock = ARGV[i], ARGV[1] .. ARGV[i] .. ":lock"
+  local owner = redis.call("GET", lock)
+  if owner == ARGV[2] or (not owner and redis.call("LPOS", KEYS[2], id)) then
+    redis.call("SET", lock, ARGV[2], "PX", ARGV[3])
+    redis.call("SREM", KEYS[1], id)
+  else
+    lost[#lost + 1] = id
+  end
+end
+return lost
+""")
+
+# Ids in `active` that are locked by our token: compared with what we run, it shows claims whose answer never arrived.
+HELD_BY = Script("""
+local held = {}
+for _, id in ipairs(redis.call("LRANGE", KEYS[1], 0, -1)) do
+  if redis.call("GET", ARGV[1] .. id .. ":lock") == ARGV[2] then held[#held + 1] = id end
+end
+return held
+""")
+
+
+@dataclass(slots=True)
+class ClaimedJob:
+    """A job as its Redis hash says, locked by us. Values are raw bytes until somebody needs them."""
+
+    id: bytes
+    fields: dict[bytes, bytes]
+    options: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.options = read_options(self.fields.get(b"opts", b"{}"))
+
+    @property
+    def name(self) -> str:
+        """The producer's name for it; not part of any promise, so wrong bytes are shown as such."""
+        return self.fields.get(b"name", b"").decode("utf-8", "backslashreplace")
+
+    @property
+    def attempts_made(self) -> int:
+        """Finished attempts so far."""
+        return read_integer(self.fields.get(b"atm"))
+
+    @property
+    def created_at(self) -> float:
+        """The producer's clock when it was added, seconds since the epoch."""
+        return read_integer(self.fields.get(b"timestamp")) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Redis said when asked for the next job: a job, or how long to wait and for what."""
+
+    code: int = 0
+    job: ClaimedJob | None = None
+    limited_ms: int = 0
+    next_delayed_ms: int = 0
+
+
+NOTHING = Answer()
+
+
+@functools.lru_cache(maxsize=1024)
+def read_options(raw: bytes) -> Mapping[str, Any]:
+    """Read a job's `opts`; producers repeat a few shapes, hence the cache. Unreadable options count as none."""
+    try:
+        options = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return options if isinstance(options, dict) else {}
+
+
+def read_integer(raw: Any) -> int:
+    """Read a number somebody else wrote; anything that is none counts as 0."""
+    try:
+        return int(float(raw))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def read_answer(raw: Any) -> Answer:
+    """Read `[fields, id, limitMs, nextDelayedMs]`, or the number a settling script answers with."""
+    if isinstance(raw, int):
+        return Answer(code=raw) if raw < 0 else NOTHING
+    if not raw:
+        return NOTHING
+    fields, job_id, *rest = raw
+    if fields:
+        values = iter(fields)
+        return Answer(job=ClaimedJob(job_id, dict(zip(values, values, strict=True))))
+    return Answer(limited_ms=int(rest[0]), next_delayed_ms=int(rest[1])) if len(rest) > 1 else NOTHING
+
+
+def pack_fields(names_and_values: Sequence[str]) -> bytes:
+    """Pack hash fields to write, name after name and value, as the scripts take them."""
+    packed: bytes = msgpack.packb(list(names_and_values)) if names_and_values else b""
+    return packed
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch by this machine's clock, as Node's worker sends them."""
+    return int(time.time() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """BullMQ's own rate limiter: at most `max` jobs of the queue start in any `duration_ms`, over all workers."""
+
+    max: int
+    duration_ms: int
+
+
+class QueueScripts:
+    """The worker's side of one queue."""
+
+    def __init__(
+        self, redis: RedisConnection, queue: QueueName, *, token: str, worker: str, lock_ms: int, limit: Limit | None
+    ) -> None:
+        self._redis = redis
+        self._key = functools.lru_cache(maxsize=64)(lambda part: queue.key(part).encode())
+        self._prefix = queue.key("").encode()
+        self._token = token
+        self._lock_ms = lock_ms
+        self._worker_options = {
+            "token": token,
+            "lockDuration": lock_ms,
+            "name": worker,
+            "limiter": {"max": limit.max, "duration": limit.duration_ms} if limit else None,
+        }
+        self._packed_worker_options = msgpack.packb(self._worker_options)
+        self._claim_keys = self._keys("wait active prioritized events stalled limiter delayed paused meta pc marker")
+        self._finish_keys = self._keys("wait active prioritized events stalled limiter delayed paused meta pc")
+        self._finish_options = functools.lru_cache(maxsize=256)(self._pack_finish_options)
+
+    def _keys(self, parts: str) -> tuple[bytes, ...]:
+        return tuple(self._key(part) for part in parts.split())
+
+    async def claim(self) -> Answer:
+        """Take the next job, if there is one that may run now."""
+        args = (self._prefix, now_ms(), self._packed_worker_options)
+        return read_answer(await self._redis.run_script(CLAIM, self._claim_keys, args))
+
+    async def complete(self, job: ClaimedJob, result: bytes, keep: Mapping[str, Any], *, fetch: bool) -> Answer:
+        """Move a job to `completed` with its JSON result and, with `fetch`, take the next one."""
+        return await self._finish(job, b"completed", b"returnvalue", result, keep, (), fetch=fetch)
+
+    async def fail(
+        self, job: ClaimedJob, reason: str, stack: list[str], keep: Mapping[str, Any], *, fetch: bool
+    ) -> Answer:
+        """Move a job to `failed`, the dead-letter queue, and, with `fetch`, take the next one."""
+        fields = (pack_fields(["stacktrace", json.dumps(stack)]),)
+        return await self._finish(job, b"failed", b"failedReason", reason.encode(), keep, fields, fetch=fetch)
+
+    async def _finish(
+        self,
+        job: ClaimedJob,
+        target: bytes,
+        field_name: bytes,
+        value: bytes,
+        keep: Mapping[str, Any],
+        fields: tuple[bytes, ...],
+        *,
+        fetch: bool,
+    ) -> Answer:
+        options = job.options
+        flags = tuple(bool(options.get(flag)) for flag in ("fpof", "cpof", "idof", "rdof"))
+        packed = self._finish_options(
+            tuple(keep.items()), read_integer(options.get("attempts")), job.attempts_made, flags
+        )
+        keys = (
+            *self._finish_keys,
+            self._key(target.decode()),
+            self._prefix + job.id,
+            self._key(f"metrics:{target.decode()}"),
+            self._key("marker"),
+        )
+        wanted = b"1" if fetch else b""
+        args: tuple[Argument, ...] = (job.id, now_ms(), field_name, value, target, wanted, self._prefix, packed, *fields)
+        return read_answer(await self._redis.run_script(FINISH, keys, args))
+
+    def _pack_finish_options(
+        self, keep: tuple[tuple[str, Any], ...], attempts: int, attempts_made: int, flags: tuple[bool, ...]
+    ) -> bytes:
+        fail_parent, continue_parent, ignore_dependency, remove_dependency = flags
+        packed: bytes = msgpack.packb(
+            self._worker_options
+            | {
+                "keepJobs": dict(keep),
+                "attempts": attempts,
+                "attemptsMade": attempts_made,
+                "maxMetricsSize": "",
+                "fpof": fail_parent,
+                "cpof": continue_parent,
+                "idof": ignore_dependency,
+                "rdof": remove_dependency,
+            }
+        )
+        return packed
+
+    async def delay(
+        self, job: ClaimedJob, delay_ms: int, *, costs_attempt: bool, fields: Sequence[str], fetch: bool
+    ) -> Answer:
+        """Move a job to `delayed`; `fields` are names and values to write into its hash."""
+        keys = (
+            *(self._key(part) for part in ("marker", "active", "prioritized", "delayed")),
+            self._prefix + job.id,
+            *(self._key(part) for part in ("events", "meta", "stalled", "wait", "limiter", "pc")),
+        )
+        args = (
+            self._prefix,
+            now_ms(),
+            job.id,
+            self._token,
+            delay_ms,
+            b"0" if costs_attempt else b"1",
+            pack_fields(fields),
+            b"1" if fetch else b"0",
+            self._packed_worker_options,
+        )
+        return read_answer(await self._redis.run_script(DELAY, keys, args))
+
+    async def retry_now(self, job: ClaimedJob, fields: Sequence[str]) -> Answer:
+        """Move a job back to `wait` behind the others (to its priority, if it has one), one attempt poorer."""
+        keys = (
+            *(self._key(part) for part in ("active", "wait", "paused")),
+            self._prefix + job.id,
+            *(self._key(part) for part in ("meta", "events", "delayed", "prioritized", "pc", "marker", "stalled")),
+        )
+        push = b"RPUSH" if job.options.get("lifo") else b"LPUSH"
+        args = (self._prefix, now_ms(), push, job.id, self._token, pack_fields(fields))
+        return read_answer(await self._redis.run_script(RETRY_NOW, keys, args))
+
+    async def hand_back(self, job_id: bytes) -> int:
+        """Put a job back at the head of its queue, attempts untouched; negative when it was no longer ours."""
+        keys = self._keys("active wait stalled paused meta limiter prioritized marker events")
+        moved = self._redis.run_script(HAND_BACK, keys, (job_id, self._token, self._prefix + job_id))
+        answer = int(await moved)
+        if answer >= 0:
+            # The script leaves the marker out for a prioritised job, and nobody would wake up for it.
+            await self.wake_somebody()
+        return answer
+
+    async def wake_somebody(self) -> None:
+        """Set the marker that idle workers block on; one wake-up too many is harmless, one too few is a stall."""
+        await self._redis.call("ZADD", self._key("marker"), 0, "0")
+
+    async def renew(self, job_ids: Sequence[bytes]) -> list[bytes]:
+        """Extend (or retake) our locks and return the ids that belong to somebody else now."""
+        args: tuple[Argument, ...] = (self._prefix, self._token, self._lock_ms, *job_ids)
+        lost: list[bytes] = await self._redis.run_script(RENEW, self._keys("stalled active"), args)
+        return lost
+
+    async def held_by_us(self) -> list[bytes]:
+        """Return the ids in `active` that carry our lock."""
+        args = (self._prefix, self._token)
+        held: list[bytes] = await self._redis.run_script(HELD_BY, self._keys("active"), args)
+        return held
+
+    async def recover_stalled(self, *, max_stalls: int, interval_ms: int) -> list[bytes]:
+        """Move jobs whose worker died back to `wait`; the pass after the one that first saw them without a lock.
+
+        The check key is our own: a Node worker's pass every 30 s must not stand in for ours.
+        """
+        parts = "stalled wait active stalled-check-py meta paused marker events repeat"
+        args = (max_stalls, self._prefix, now_ms(), interval_ms)
+        stalled: list[bytes] = await self._redis.run_script(RECOVER_STALLED, self._keys(parts), args)
+        return stalled
+
+    async def report_progress(self, job_id: bytes, progress: Any) -> None:
+        """Write a job's progress and tell Node's QueueEvents."""
+        keys = (self._prefix + job_id, self._key("events"), self._key("meta"))
+        await self._redis.run_script(PROGRESS, keys, (job_id, json.dumps(progress)))

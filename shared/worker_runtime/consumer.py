@@ -1,0 +1,297 @@
+"""One job from claim to settled: the table of contents of the product.
+
+`execute` reads top to bottom: observe, decode, run the handler within its time limit, see how it ended, and turn that
+end into what the queue engine does with the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from worker_runtime.bullmq.engine import EngineOptions, Gate, QueueEngine
+from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.job import Job
+from worker_runtime.logs import redact
+from worker_runtime.outcome import (
+    DeadLetter,
+    Defer,
+    Done,
+    Hold,
+    Outcome,
+    PermanentError,
+    Retry,
+    failed_reason,
+)
+from worker_runtime.telemetry import job_span
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from worker_runtime.bullmq.connection import RedisConnection
+    from worker_runtime.bullmq.leases import Lease
+    from worker_runtime.bullmq.names import QueueName
+    from worker_runtime.bullmq.scripts import ClaimedJob
+    from worker_runtime.loops import Heartbeat, StopSignal
+    from worker_runtime.metrics import QueueMetrics
+    from worker_runtime.retry import RetryPolicy
+
+log = structlog.get_logger()
+
+M = TypeVar("M", bound=BaseModel)
+Handler = Callable[[Job[M]], Awaitable[Outcome]]
+STACK_LIMIT = 4_000
+SAID_STALLED = "job stalled more than allowable limit"
+
+
+@dataclass(frozen=True)
+class ConsumerOptions:
+    """What a queue's jobs are promised. `max_payload_bytes` and `max_defer_seconds` end in the dead letters."""
+
+    retry: RetryPolicy
+    engine: EngineOptions
+    time_limit_seconds: float = 60.0
+    max_payload_bytes: int = 2_097_152
+    max_defer_seconds: float = 86_400.0
+
+
+class Consumer(Generic[M]):
+    """The loop that works one queue: decodes payloads as `payload`, runs `handle`, and lets the engine settle."""
+
+    def __init__(
+        self,
+        redis: RedisConnection,
+        blocking: RedisConnection,
+        queue: QueueName,
+        payload: type[M],
+        handle: Handler[M],
+        options: ConsumerOptions,
+        metrics: QueueMetrics,
+        random: Random,
+        *,
+        token: str,
+        gate: Gate | None = None,
+    ) -> None:
+        self.name = queue.label
+        self._blocking = blocking
+        self._payload = payload
+        self._handle = handle
+        self._options = options
+        self._metrics = metrics
+        self._random = random
+        self.engine = QueueEngine(redis, blocking, queue, self.execute, metrics, options.engine, token=token, gate=gate)
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """When the fetch loop last turned."""
+        return self.engine.heartbeat
+
+    @property
+    def handed_back(self) -> int:
+        """Jobs returned to the queue because they outlived the drain deadline."""
+        return self.engine.handed_back
+
+    @property
+    def drained(self) -> asyncio.Event:
+        """Set while no job of the queue can run now."""
+        return self.engine.idle
+
+    async def run(self, stop: StopSignal) -> None:
+        """See `Loop`."""
+        await self._blocking.open()
+        try:
+            await self.engine.run(stop)
+        finally:
+            await self._blocking.close()
+
+    async def execute(self, lease: Lease) -> Settlement:
+        """Run one claimed job and say what becomes of it. Raises only for a bug: a handler without an outcome."""
+        with self._observed(lease.job):
+            started = time.perf_counter()
+            outcome, stack = await self._run(lease)
+            if lease.gone:
+                return HandBack()
+            self._record(lease.job, outcome, time.perf_counter() - started)
+            return self._settlement(lease.job, outcome, stack)
+
+    @contextmanager
+    def _observed(self, claimed: ClaimedJob) -> Iterator[None]:
+        attempt = claimed.attempts_made + 1
+        job_id = text(claimed.id)
+        carrier = claimed.options.get("tm")
+        with (
+            structlog.contextvars.bound_contextvars(queue=self.name, jobId=job_id, attempt=attempt),
+            self._metrics.in_flight.track_inprogress(),
+            job_span(self.name, claimed.name, job_id, attempt, carrier if isinstance(carrier, str) else None),
+        ):
+            yield
+
+    async def _run(self, lease: Lease) -> tuple[Outcome, str]:
+        """Return the outcome and, for an unexpected error, its stack."""
+        claimed = lease.job
+        if doomed := deferred_failure(claimed):
+            return doomed, ""
+        payload = self._decode(claimed)
+        if isinstance(payload, DeadLetter):
+            return payload, ""
+        return await self._within_limits(lease, self._job(claimed, payload))
+
+    def _decode(self, claimed: ClaimedJob) -> M | DeadLetter:
+        raw = claimed.fields.get(b"data")
+        if raw is None:
+            return DeadLetter("INVALID_PAYLOAD", "the job has no data: it was removed while it waited")
+        if len(raw) > self._options.max_payload_bytes:
+            limit = self._options.max_payload_bytes
+            return DeadLetter("INVALID_PAYLOAD", f"{len(raw)} bytes, over QUEUE_MAX_PAYLOAD_BYTES ({limit})")
+        try:
+            return self._payload.model_validate_json(raw)
+        except ValidationError as error:
+            return DeadLetter("INVALID_PAYLOAD", explain(error))
+
+    def _job(self, claimed: ClaimedJob, payload: M) -> Job[M]:
+        report = functools.partial(self.engine.scripts.report_progress, claimed.id)
+        attempt = claimed.attempts_made + 1
+        return Job(text(claimed.id), claimed.name, self.name, payload, attempt, claimed.created_at, report)
+
+    async def _within_limits(self, lease: Lease, job: Job[M]) -> tuple[Outcome, str]:
+        """Run the handler; whatever it raises, a cancellation of its own making included, is an outcome."""
+        limit = asyncio.timeout(self._options.time_limit_seconds)
+        try:
+            async with limit:
+                lease.scope = limit
+                outcome = await self._handle(job)
+        except PermanentError as error:
+            return DeadLetter(error.code, error.sentence), ""
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            return Retry("HANDLER_CANCELLED", "the handler was cancelled from within"), stack_of(error)
+        except TimeoutError as error:
+            if not limit.expired():
+                return unexpected(error), stack_of(error)
+            seconds = self._options.time_limit_seconds
+            return Retry("TIME_LIMIT", f"the handler took longer than {seconds:g} s"), ""
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may fail in any way; the job may not vanish
+            return unexpected(error), stack_of(error)
+        finally:
+            lease.scope = None
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"the handler of {self.name} returned {type(outcome).__name__}, which is no outcome: a bug")
+        return outcome, ""
+
+    def _record(self, claimed: ClaimedJob, outcome: Outcome, seconds: float) -> None:
+        metrics, attempt = self._metrics, claimed.attempts_made + 1
+        if attempt == 1 and claimed.created_at:
+            metrics.wait.observe(max(0.0, time.time() - seconds - claimed.created_at))
+        match outcome:
+            case Done():
+                metrics.finished(seconds)
+            case Retry() | DeadLetter():
+                metrics.finished(seconds)
+                metrics.failed.inc()
+            case Defer(code) | Hold(code):
+                metrics.deferred(code)
+
+    def _settlement(self, claimed: ClaimedJob, outcome: Outcome, stack: str) -> Settlement:
+        match outcome:
+            case Done(result):
+                return Complete(json.dumps(result, separators=(",", ":")).encode())
+            case Retry():
+                return self._retry(claimed, outcome, stack)
+            case Defer():
+                return self._defer(claimed, outcome)
+            case Hold(code, reason, seconds):
+                log.info("job_held", code=code, reason=reason, seconds=round(seconds, 3))
+                return HandBack(seconds)
+            case DeadLetter(code, reason):
+                return self._bury(code, reason, stack)
+
+    def _retry(self, claimed: ClaimedJob, outcome: Retry, stack: str) -> Settlement:
+        made = claimed.attempts_made + 1
+        delay = self._options.retry.delay(claimed.options, made, self._random)
+        if delay is None:
+            return self._bury(outcome.code, outcome.reason, stack)
+        self._metrics.retried(made + 1)
+        seconds = max(delay, outcome.floor)
+        log.warning("job_retries", code=outcome.code, reason=outcome.reason, seconds=round(seconds, 3))
+        reason = failed_reason(outcome.code, outcome.reason)
+        return Delay(round(seconds * 1000), costs_attempt=True, reason=reason, stack=stack, fields={DEFERRED_SINCE: ""})
+
+    def _defer(self, claimed: ClaimedJob, outcome: Defer) -> Settlement:
+        since = deferred_since(claimed)
+        reason = failed_reason(outcome.code, outcome.reason)
+        if not outcome.planned and time.time() - since > self._options.max_defer_seconds:
+            return self._bury("DEFERRED_TOO_LONG", reason, "")
+        log.info("job_deferred", code=outcome.code, reason=outcome.reason, seconds=round(outcome.seconds, 3))
+        fields = {} if outcome.planned else {DEFERRED_SINCE: f"{since:.3f}"}
+        # 0 would mean: behind the others, at once; a deferral is never that.
+        milliseconds = max(1, round(outcome.seconds * 1000))
+        return Delay(milliseconds, costs_attempt=False, reason=reason, fields=fields)
+
+    def _bury(self, code: str, reason: str, stack: str) -> Fail:
+        self._metrics.dead_lettered.inc()
+        log.error("job_dead_lettered", code=code, reason=reason)
+        return Fail(failed_reason(code, reason), stack)
+
+
+# Our own field in the job's hash: when its present deferral began, seconds since the epoch. Node ignores it.
+DEFERRED_SINCE = "deferredSince"
+
+
+def deferred_since(claimed: ClaimedJob) -> float:
+    """Return when the job was first put off without having been tried since; now, when it was not."""
+    try:
+        return float(claimed.fields.get(DEFERRED_SINCE.encode(), b""))
+    except ValueError:
+        return time.time()
+
+
+def deferred_failure(claimed: ClaimedJob) -> DeadLetter | None:
+    """BullMQ marks a job that must fail at its next claim: it stalled too often, or a child of it failed."""
+    mark = claimed.fields.get(b"defa")
+    if mark is None:
+        return None
+    if text(mark) == SAID_STALLED:
+        return DeadLetter("STALLED", "the worker died or froze while running it, each time it was tried")
+    return DeadLetter("CHILD_FAILED", redact(text(mark)))
+
+
+def unexpected(error: BaseException) -> Retry:
+    """Name an error that the handler did not foresee; its text may hold anything, so it is redacted."""
+    return Retry("HANDLER_FAILED", redact(f"{type(error).__name__}: {error}"))
+
+
+def stack_of(error: BaseException) -> str:
+    """Format the stack for the job's hash: its end, redacted."""
+    return redact("".join(traceback.format_exception(error)))[-STACK_LIMIT:]
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one sentence which field is wrong, without showing what it holds."""
+    problems = [explain_problem(problem) for problem in error.errors(include_url=False, include_input=False)]
+    return "; ".join(problems[:3]) + (f" (and {len(problems) - 3} more)" if len(problems) > 3 else "")  # noqa: PLR2004
+
+
+def explain_problem(problem: Any) -> str:
+    """Say where a payload is wrong and how."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "json_invalid":
+        return f"not readable as JSON: {problem['ctx']['error']}"
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+
+
+def text(raw: bytes) -> str:
+    """Read bytes that somebody else wrote; those that are not UTF-8 are shown as escapes."""
+    return raw.decode("utf-8", "backslashreplace")
