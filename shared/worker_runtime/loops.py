@@ -74,7 +74,11 @@ class Loop(Protocol):
     """One of the named loops that make a worker. The process ends when any of them does."""
 
     name: str
-    heartbeat: Heartbeat
+
+    @property
+    def heartbeat(self) -> Heartbeat:
+        """When it last turned. Does not block."""
+        ...
 
     async def run(self, stop: StopSignal) -> None:
         """Work until `stop` is requested, then drain until its deadline and return.

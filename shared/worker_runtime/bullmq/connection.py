@@ -20,7 +20,7 @@ import structlog
 from redis.asyncio.connection import SSLConnection, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 log = structlog.get_logger()
 
@@ -53,13 +53,22 @@ class RedisConnection:
     """A connection that repairs itself.
 
     `call` and `run_script` wait up to `timeout_seconds` for a connection and the same again for an answer, then raise
-    `RedisUnavailable`. They may be awaited by any number of coroutines of the loop that opened it.
+    `RedisUnavailable`. They may be awaited by any number of coroutines of the loop that opened it. `on_error` is called
+    for each connection lost or refused and each command the server could not serve, at the moment it happens.
     """
 
-    def __init__(self, url: str, *, client_name: str, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        client_name: str,
+        timeout_seconds: float = 5.0,
+        on_error: Callable[[], None] = lambda: None,
+    ) -> None:
         self._target = parse_url(url)
         self._client_name = client_name
         self._timeout = timeout_seconds
+        self._on_error = on_error
         self._wire: _Wire | None = None
         self._ready = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -81,13 +90,11 @@ class RedisConnection:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
-        if self._wire:
-            self._wire.abort()
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and return its answer (bytes, int, list or None)."""
         wire = self._wire or await self._wait_for_wire()
-        return _checked(await wire.send(command), wire)
+        return self._checked(await wire.send(command), wire)
 
     async def run_script(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run a Lua script; see `call`."""
@@ -95,11 +102,12 @@ class RedisConnection:
         answer = await wire.send(("EVALSHA", script.sha, len(keys), *keys, *args))
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
             answer = await wire.send(("EVAL", script.source, len(keys), *keys, *args))
-        return _checked(answer, wire)
+        return self._checked(answer, wire)
 
     async def _wait_for_wire(self) -> _Wire:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ready.wait(), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                await self._ready.wait()
         if self._wire is None:
             raise RedisUnavailable(f"no connection to Redis at {self._address} within {self._timeout:g} s")
         return self._wire
@@ -108,8 +116,11 @@ class RedisConnection:
         backoff, quiet_until = FIRST_BACKOFF_SECONDS, 0.0
         while True:
             try:
-                wire = await asyncio.wait_for(self._connect(), self._timeout)
+                # Not wait_for: Python 3.11's forgets a cancellation that meets the end of what it waits for.
+                async with asyncio.timeout(self._timeout):
+                    wire = await self._connect()
             except (OSError, TimeoutError, RedisUnavailable, RedisError) as error:
+                self._on_error()
                 if time.monotonic() >= quiet_until:
                     quiet_until = time.monotonic() + LOG_WAITING_EVERY_SECONDS
                     log.warning("redis_unreachable", address=self._address, error=_sentence(error))
@@ -128,7 +139,10 @@ class RedisConnection:
         finally:
             self._wire = None
             self._ready.clear()
+            wire.abort()
+            await wire.lost
         self.losses += 1
+        self._on_error()
         log.warning("redis_connection_lost", address=self._address, error=wire.why)
 
     async def _connect(self) -> _Wire:
@@ -145,11 +159,23 @@ class RedisConnection:
 
     async def _greet(self, wire: _Wire) -> None:
         if password := self._target.get("password"):
-            _checked(await wire.send(("AUTH", self._target.get("username") or "default", password)), wire)
+            self._checked(await wire.send(("AUTH", self._target.get("username") or "default", password)), wire)
         if database := self._target.get("db"):
-            _checked(await wire.send(("SELECT", database)), wire)
-        _checked(await wire.send(("CLIENT", "SETNAME", self._client_name)), wire)
-        _checked(await wire.send(("PING",)), wire)
+            self._checked(await wire.send(("SELECT", database)), wire)
+        self._checked(await wire.send(("CLIENT", "SETNAME", self._client_name)), wire)
+        self._checked(await wire.send(("PING",)), wire)
+
+    def _checked(self, answer: Any, wire: _Wire) -> Any:
+        if not isinstance(answer, hiredis.ReplyError):
+            return answer
+        text = str(answer)
+        if not text.startswith(NOT_NOW):
+            raise RedisError(text)
+        self._on_error()
+        if text.startswith("READONLY"):
+            # A demoted master: only a new connection can find the new one.
+            wire.abort(text)
+        raise RedisUnavailable(text)
 
     @property
     def _address(self) -> str:
@@ -165,7 +191,7 @@ class _Wire(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._awaited: deque[asyncio.Future[Any]] = deque()
         self._last_progress = 0.0
-        self._lost = self._loop.create_future()
+        self.lost = self._loop.create_future()
         self.why = "closed by the server"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -175,7 +201,7 @@ class _Wire(asyncio.Protocol):
 
     def send(self, command: Sequence[Argument]) -> asyncio.Future[Any]:
         answer = self._loop.create_future()
-        if self._lost.done():
+        if self.lost.done():
             answer.set_exception(RedisUnavailable(f"connection to Redis lost: {self.why}"))
             return answer
         if not self._awaited:
@@ -189,7 +215,7 @@ class _Wire(asyncio.Protocol):
         return answer
 
     def _flush(self) -> None:
-        if self._unsent and not self._lost.done():
+        if self._unsent and not self.lost.done():
             batch, self._unsent = self._unsent, []
             self._transport.write(b"".join(batch))
 
@@ -208,8 +234,8 @@ class _Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self.why = _sentence(exc)
-        if not self._lost.done():
-            self._lost.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
         error = RedisUnavailable(f"connection to Redis lost: {self.why}")
         while self._awaited:
             future = self._awaited.popleft()
@@ -223,22 +249,10 @@ class _Wire(asyncio.Protocol):
 
     async def watch(self, timeout_seconds: float) -> None:
         """Return when the connection is lost; cut it when the server owes an answer for too long."""
-        while not self._lost.done():
-            await asyncio.wait({self._lost}, timeout=timeout_seconds / 10)
+        while not self.lost.done():
+            await asyncio.wait({self.lost}, timeout=timeout_seconds / 10)
             if self._awaited and time.monotonic() - self._last_progress > timeout_seconds:
                 self.abort(f"no answer for {timeout_seconds:g} s")
-
-
-def _checked(answer: Any, wire: _Wire) -> Any:
-    if not isinstance(answer, hiredis.ReplyError):
-        return answer
-    text = str(answer)
-    if not text.startswith(NOT_NOW):
-        raise RedisError(text)
-    if text.startswith("READONLY"):
-        # A demoted master: only a new connection can find the new one.
-        wire.abort(text)
-    raise RedisUnavailable(text)
 
 
 def _sentence(error: BaseException) -> str:

@@ -69,10 +69,6 @@ class EngineCounters(LeaseCounters, Protocol):
         """Count jobs returned to `wait` because this process stops."""
         ...
 
-    def redis_failed(self) -> None:
-        """Count a command that Redis did not answer."""
-        ...
-
 
 class QueueEngine:
     """Works one queue until it is told to stop.
@@ -188,11 +184,9 @@ class QueueEngine:
         try:
             return await self.scripts.claim()
         except RedisUnavailable:
-            self._counters.redis_failed()
             self._leases.look_for_orphans()
             await self._stop.sleep(PAUSE_AFTER_ERROR_SECONDS)
         except RedisError as error:
-            self._counters.redis_failed()
             log.error("claim_refused", queue=self._queue.label, error=str(error))  # noqa: TRY400  its text says it all
             await self._stop.sleep(TICK_SECONDS)
         return ASK_AGAIN
@@ -259,7 +253,6 @@ class QueueEngine:
                 if answer.code == MISSING_LOCK and await self._leases.retake(lease):
                     answer = await self._send(lease.job, settlement)
             except RedisUnavailable:
-                self._counters.redis_failed()
                 self._leases.look_for_orphans()
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
                 continue
@@ -363,12 +356,18 @@ def retention(asked: Any, default: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def stacks(job: ClaimedJob, stack: str) -> list[str]:
-    """Append to the attempts' stack traces that the job already has, keeping the last few."""
+    """Append to the attempts' stack traces that the job already has, keeping the last few.
+
+    A job's own `stackTraceLimit` may ask for fewer, down to none.
+    """
     try:
         earlier = json.loads(job.fields.get(b"stacktrace", b"[]"))
     except (ValueError, RecursionError):
         earlier = []
-    return [*(earlier if isinstance(earlier, list) else []), stack][-KEPT_STACKS:] if stack else earlier
+    every = [*(earlier if isinstance(earlier, list) else []), *([stack] if stack else [])]
+    asked = job.options.get("stackTraceLimit")
+    kept = min(asked, KEPT_STACKS) if isinstance(asked, int) and asked >= 0 else KEPT_STACKS
+    return every[max(0, len(every) - kept) :]
 
 
 def failure_fields(job: ClaimedJob, delay: Delay) -> list[str]:

@@ -219,7 +219,8 @@ class QueueScripts:
             self._key("marker"),
         )
         wanted = b"1" if fetch else b""
-        args: tuple[Argument, ...] = (job.id, now_ms(), field_name, value, target, wanted, self._prefix, packed, *fields)
+        ending = (job.id, now_ms(), field_name, value, target)
+        args: tuple[Argument, ...] = (*ending, wanted, self._prefix, packed, *fields)
         return read_answer(await self._redis.run_script(FINISH, keys, args))
 
     def _pack_finish_options(
