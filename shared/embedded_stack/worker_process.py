@@ -1,0 +1,91 @@
+"""A worker as the separate process it is."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+from embedded_stack import process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+DRAINED = 128 + signal.SIGTERM
+START_SECONDS = 60.0
+# The worker's own deadline (SHUTDOWN_TIMEOUT_MS) and what it needs to close up are shorter.
+STOP_SECONDS = 60.0
+POLL_SECONDS = 0.05
+LINES_SHOWN = 15
+
+
+class WorkerFailedError(Exception):
+    """A worker ended or did not become ready. The message holds the end of its log and where the rest is."""
+
+
+class WorkerProcess:
+    """`python -m <package>` with a log file of its own. It is told to stop when this process ends in whatever way."""
+
+    def __init__(self, name: str, *, environment: Mapping[str, str], port: int, logs: Path) -> None:
+        self.name = name
+        self.url = f"http://localhost:{port}"
+        self.log = logs / f"{name}.log"
+        self._log_starts_at = self.log.stat().st_size if self.log.exists() else 0
+        self._process = process.spawn(
+            [sys.executable, "-m", name.replace("-", "_")],
+            log=self.log,
+            death_signal=signal.SIGTERM,
+            environment={**environment, "HEALTH_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Block until it takes work. Raises WorkerFailedError when it ends, or after a minute."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise WorkerFailedError(self._explain(f"was not ready within {START_SECONDS:.0f} s"))
+            time.sleep(POLL_SECONDS)
+
+    def check(self) -> None:
+        """Raise WorkerFailedError when it has ended."""
+        if (status := self._process.poll()) is not None:
+            raise WorkerFailedError(self._explain(f"ended with exit code {status}"))
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM: it finishes what it has in hand and takes nothing new."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait_until_stopped(self) -> None:
+        """Block until it has ended. Raises WorkerFailedError when it did not drain."""
+        try:
+            status = self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.end(self._process, seconds_each=0)
+            raise WorkerFailedError(self._explain(f"did not stop within {STOP_SECONDS:.0f} s")) from None
+        if status != DRAINED:
+            raise WorkerFailedError(self._explain(f"ended with exit code {status} instead of {DRAINED}"))
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:  # noqa: S310  (our own URL)
+                return bool(answer.status == 200)  # noqa: PLR2004
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _explain(self, what: str) -> str:
+        with self.log.open("rb") as log:
+            log.seek(self._log_starts_at)
+            lines = log.read().decode(errors="replace").splitlines()[-LINES_SHOWN:]
+        return f"{self.name} {what}; its log is {self.log}, ending with:\n  " + "\n  ".join(lines)

@@ -1,0 +1,130 @@
+"""Brings a database to the current schema. The SQL is in infra/postgres/migrations; yoyo keeps the record of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from yoyo import read_migrations
+from yoyo.backends import PostgresqlPsycopgBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from yoyo.migrations import Migration, MigrationList
+
+SOURCE = "package:worker_ops:migrations_sql"
+RECORD = "_yoyo_migration"
+OLDEST_SERVER = 15
+# Any number will do, as long as it never changes: it is the name of the lock.
+ADVISORY_LOCK = 4_602_519_830_216
+
+
+class MigrationError(Exception):
+    """The database was not brought to the current schema; nothing of the failed migration remains in it."""
+
+
+class DatabaseUnreachable(MigrationError):
+    """The server did not answer or refused the login: nothing was tried."""
+
+
+def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
+    """Apply what is missing and return its names; an empty list means the schema was current.
+
+    Safe to run twice, twice at once (the second waits) and after a run that was killed. `database_url` is any
+    `postgresql://` URL of a direct connection: a transaction pooler would not hold the lock. Blocks.
+    """
+    with _connected(database_url) as backend, _exclusive(backend, announce):
+        missing = backend.to_apply(shipped_migrations())
+        for migration in missing:
+            announce(f"applying {migration.id}")
+            _apply(backend, migration)
+        return [migration.id for migration in missing]
+
+
+def shipped_migrations() -> MigrationList:
+    """Return the migrations of this release, oldest first."""
+    return read_migrations(SOURCE)
+
+
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo is published without types
+    """yoyo's bookkeeping on one connection of ours, so that a migration and its record commit together.
+
+    The stock backend splits the URL itself (several hosts and percent-encoded paths are lost on it), records a
+    migration in a second transaction, and keeps a lock row that outlives a killed process for ever.
+    """
+
+    def connect(self, dburi: str) -> psycopg.Connection:
+        return psycopg.connect(dburi, autocommit=True, connect_timeout=10, application_name="intelliflow migrate")
+
+    def copy(self) -> AbstractContextManager[_Backend]:
+        return nullcontext(self)
+
+    def lock(self, timeout: float = 0) -> AbstractContextManager[None]:
+        del timeout
+        return nullcontext()
+
+    def list_tables(self, **_: object) -> list[str]:
+        found = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+        return [row[0] for row in found.fetchall()]
+
+    def apply_one(self, migration: Migration, *, force: bool = False, mark: bool = True) -> None:
+        if not migration.use_transactions:
+            super().apply_one(migration, force=force, mark=mark)
+            return
+        with self.transaction():
+            super().apply_one(migration, force=force, mark=mark)
+
+    def get_log_data(self, migration: Migration | None = None, operation: str = "apply") -> dict[str, Any]:
+        # The stock one asks for the user's name, which a container with an arbitrary uid has not, and for the
+        # host's domain name, which may take the resolver's whole timeout.
+        return {
+            "id": str(uuid.uuid1()),
+            "migration_id": migration.id if migration else None,
+            "migration_hash": migration.hash if migration else None,
+            "username": f"uid {os.getuid()}",
+            "hostname": socket.gethostname(),
+            "created_at_utc": datetime.now(UTC).replace(tzinfo=None),
+            "operation": operation,
+        }
+
+
+@contextmanager
+def _connected(database_url: str) -> Iterator[_Backend]:
+    try:
+        backend = _Backend(database_url, RECORD)
+    except psycopg.OperationalError as error:
+        raise DatabaseUnreachable(f"cannot connect to PostgreSQL: {error}") from error
+    except psycopg.ProgrammingError as error:
+        raise MigrationError(f"DATABASE_URL is not a postgresql:// URL: {error}") from error
+    with backend:
+        _refuse_old_server(backend)
+        yield backend
+
+
+def _refuse_old_server(backend: _Backend) -> None:
+    major = backend.connection.info.server_version // 10_000
+    if major < OLDEST_SERVER:
+        raise MigrationError(f"PostgreSQL {OLDEST_SERVER} or newer is needed, this is {major}")
+
+
+@contextmanager
+def _exclusive(backend: _Backend, announce: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock until the connection ends: the server frees it however this process dies."""
+    if not backend.connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK]).fetchone()[0]:
+        announce("another migration of this database is running, waiting for it")
+        backend.connection.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+    yield
+
+
+def _apply(backend: _Backend, migration: Migration) -> None:
+    try:
+        backend.apply_one(migration)
+    except psycopg.Error as error:
+        raise MigrationError(f"migration {migration.id} failed and was rolled back: {error}") from error

@@ -1,0 +1,151 @@
+"""Every metric there is, declared once: name, labels, meaning. Dashboards, alerts and docs are tested against it.
+
+Names are the operator's contract. Labels never hold an id, a tenant, an address or a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+WAIT_EDGES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800)
+RUN_EDGES = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A declaration; `register` makes it real in a registry, where it may be registered once."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+class CounterMetric(Metric):
+    """Only ever grows."""
+
+    kind: ClassVar[str] = "counter"
+
+    def register(self, registry: CollectorRegistry) -> Counter:
+        """Create it in `registry`."""
+        return Counter(self.name, self.help, self.labels, registry=registry)
+
+
+class GaugeMetric(Metric):
+    """A value of now."""
+
+    kind: ClassVar[str] = "gauge"
+
+    def register(self, registry: CollectorRegistry) -> Gauge:
+        """Create it in `registry`."""
+        return Gauge(self.name, self.help, self.labels, registry=registry)
+
+
+@dataclass(frozen=True)
+class HistogramMetric(Metric):
+    """A distribution over `edges`, which are upper bounds in the metric's unit."""
+
+    kind: ClassVar[str] = "histogram"
+    edges: tuple[float, ...] = RUN_EDGES
+
+    def register(self, registry: CollectorRegistry) -> Histogram:
+        """Create it in `registry`."""
+        return Histogram(self.name, self.help, self.labels, registry=registry, buckets=self.edges)
+
+
+BUILD_INFO = GaugeMetric("intelliflow_build_info", "Always 1; what runs here", ("worker", "version", "revision"))
+
+_JOB = ("worker", "queue")
+JOBS_PROCESSED = CounterMetric("intelliflow_worker_jobs_processed_total", "Finished attempts, good and bad", _JOB)
+JOBS_FAILED = CounterMetric("intelliflow_worker_jobs_failed_total", "Failed attempts, dead letters included", _JOB)
+JOB_DURATION = HistogramMetric("intelliflow_worker_job_duration_seconds", "Time in the handler, per attempt", _JOB)
+JOB_WAIT = HistogramMetric(
+    "intelliflow_worker_job_wait_seconds", "From due to started, first attempts only", _JOB, WAIT_EDGES
+)
+RETRIES = CounterMetric(
+    "intelliflow_worker_retries_total", "Retries scheduled, by the number of the attempt to come", (*_JOB, "attempt")
+)
+DEFERRALS = CounterMetric(
+    "intelliflow_worker_deferrals_total", "Jobs put off without costing an attempt, by code", (*_JOB, "reason")
+)
+DEAD_LETTERS = CounterMetric("intelliflow_worker_dead_letters_total", "Jobs that failed for good", _JOB)
+IN_FLIGHT = GaugeMetric("intelliflow_worker_jobs_in_flight", "Jobs running now", _JOB)
+CONCURRENCY = GaugeMetric("intelliflow_worker_concurrency", "Jobs that may run at once", _JOB)
+HAND_BACKS = CounterMetric("intelliflow_worker_handed_back_total", "Jobs returned to the queue by a stop", _JOB)
+RECOVERIES = CounterMetric("intelliflow_worker_jobs_recovered_total", "Jobs taken over from a dead worker", _JOB)
+LOST_LEASES = CounterMetric("intelliflow_worker_leases_lost_total", "Jobs whose lock was lost while they ran", _JOB)
+
+QUEUE_DEPTH = GaugeMetric("intelliflow_queue_depth", "Jobs that could run: wait and prioritized", ("queue",))
+QUEUE_ACTIVE = GaugeMetric("intelliflow_queue_active", "Jobs running on any worker", ("queue",))
+QUEUE_DELAYED = GaugeMetric("intelliflow_queue_delayed", "Jobs waiting for their time", ("queue",))
+QUEUE_DLQ_DEPTH = GaugeMetric("intelliflow_queue_dlq_depth", "Dead letters", ("queue",))
+QUEUE_PAUSED = GaugeMetric("intelliflow_queue_paused", "1 while the queue is paused", ("queue",))
+QUEUE_OLDEST_AGE = GaugeMetric(
+    "intelliflow_queue_oldest_waiting_age_seconds", "Age of the job next in line; 0 when none waits", ("queue",)
+)
+
+BREAKER_STATE = GaugeMetric(
+    "intelliflow_circuit_breaker_state",
+    "0 closed, 1 half-open, 2 open; of many endpoints the worst",
+    ("worker", "dependency"),
+)
+BREAKERS_OPEN = GaugeMetric("intelliflow_circuit_breakers_open", "Circuits not closed", ("worker", "dependency"))
+BREAKER_TRANSITIONS = CounterMetric(
+    "intelliflow_circuit_breaker_transitions_total", "Changes of state seen here", ("worker", "dependency", "state")
+)
+DEPENDENCY_UP = GaugeMetric("intelliflow_dependency_up", "1 when the last ping was answered", ("worker", "dependency"))
+DEPENDENCY_LATENCY = GaugeMetric(
+    "intelliflow_dependency_ping_seconds", "How long the last answered ping took", ("worker", "dependency")
+)
+DEPENDENCY_ERRORS = CounterMetric("intelliflow_dependency_errors_total", "Failed pings", ("worker", "dependency"))
+REDIS_ERRORS = CounterMetric("intelliflow_redis_errors_total", "Commands that Redis did not answer", ("worker",))
+
+DRAINING = GaugeMetric("intelliflow_worker_draining", "1 while the process stops", ("worker",))
+EVENT_LOOP_LAG = GaugeMetric("intelliflow_event_loop_lag_seconds", "How late the event loop ran its beat", ("worker",))
+LOOP_TICK_AGE = GaugeMetric("intelliflow_loop_tick_age_seconds", "Since a loop last turned", ("worker", "loop"))
+
+OUTBOX_BATCH_SIZE = GaugeMetric("intelliflow_outbox_batch_size", "Events in the last batch")
+OUTBOX_PUBLISHED = CounterMetric("intelliflow_outbox_events_published_total", "Events put on the queue")
+OUTBOX_FAILED = CounterMetric("intelliflow_outbox_events_failed_total", "Events that could not be published")
+OUTBOX_PENDING = GaugeMetric("intelliflow_outbox_pending_events", "Events not yet published")
+OUTBOX_OLDEST_AGE = GaugeMetric(
+    "intelliflow_outbox_oldest_pending_age_seconds", "Age of the oldest event not yet published"
+)
+OUTBOX_RELAY_ERRORS = CounterMetric(
+    "intelliflow_outbox_relay_errors_total", "Batches put off because a server was out", ("dependency",)
+)
+
+_DELIVERY = ("channel", "provider", "outcome")
+DELIVERIES = CounterMetric("intelliflow_deliveries_total", "Deliveries tried, by how they ended", _DELIVERY)
+DELIVERY_DURATION = HistogramMetric(
+    "intelliflow_delivery_duration_seconds", "Time at the provider, per delivery", ("channel", "provider")
+)
+
+CATALOGUE: tuple[CounterMetric | GaugeMetric | HistogramMetric, ...] = tuple(
+    value for value in globals().values() if isinstance(value, (CounterMetric, GaugeMetric, HistogramMetric))
+)
+
+
+def reference() -> str:
+    """Return the page docs/reference/metrics.md."""
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels) or '-'} | {metric.help} |"
+        for metric in CATALOGUE
+    ]
+    return "\n".join([REFERENCE_HEAD, *rows, ""])
+
+
+REFERENCE_HEAD = """# Metrics
+
+Generated from the catalogue in `worker_runtime/metric_catalogue.py` by `docs/reference/generate.py`; do not edit.
+
+Every process answers `GET /metrics` on `HEALTH_PORT`. Series exist from the first scrape. Queue gauges are exported by
+every replica that works the queue: aggregate them with `max by (queue)`.
+
+| metric | kind | labels | meaning |
+| --- | --- | --- | --- |"""

@@ -1,0 +1,259 @@
+"""What a worker's `on_start` is handed: everything built from the settings, ready to make loops of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from random import Random
+from typing import TYPE_CHECKING, Any, Generic
+from urllib.parse import urlsplit
+
+import structlog
+from pydantic import BaseModel
+from typing_extensions import TypeVar
+
+from worker_runtime.breaker import Breaker, Breakers
+from worker_runtime.bullmq.connection import RedisConnection
+from worker_runtime.bullmq.engine import EngineOptions
+from worker_runtime.bullmq.producer import JobQueue
+from worker_runtime.bullmq.scripts import Limit
+from worker_runtime.clock import Clock, SystemClock
+from worker_runtime.consumer import Consumer, ConsumerOptions
+from worker_runtime.dependencies import Dependencies, Dependency
+from worker_runtime.ending import FAILED, Ending
+from worker_runtime.health import HealthServer
+from worker_runtime.health_board import HealthBoard, Identity
+from worker_runtime.metrics import Metrics
+from worker_runtime.settings import WorkerSettings
+from worker_runtime.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from worker_runtime.bullmq.engine import Gate
+    from worker_runtime.consumer import Handler
+    from worker_runtime.ending import StopOrders
+    from worker_runtime.job import Job
+    from worker_runtime.outcome import Outcome
+
+S = TypeVar("S", bound=WorkerSettings, default=WorkerSettings)
+M = TypeVar("M", bound=BaseModel)
+RENEWALS_PER_LOCK = 5
+# A blocking read may rest for this long; the connection's own patience must outlast it.
+BLOCKING_TIMEOUT_SECONDS = 15.0
+CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job in flight."""
+
+    queue: str
+    job_id: str
+    name: str
+    since: float
+
+
+class Runtime(Generic[S]):
+    """The pieces of one worker process. Made and used on its event loop; `settings` are the worker's own."""
+
+    def __init__(self, worker: str, settings: S, queue_keys: Iterable[str] = ()) -> None:
+        release = installed_version()
+        self.worker = worker
+        self.settings = settings
+        self.random = Random()  # noqa: S311  spreads retries, protects nothing
+        self.clock: Clock = SystemClock()
+        self.log = structlog.get_logger()
+        self.metrics = Metrics(worker, release)
+        self.token = uuid.uuid4().hex
+        self.redis = self._connection(worker, timeout_seconds=5.0)
+        self.breakers = Breakers(
+            self.redis,
+            settings.queue_prefix,
+            self.metrics.dependencies,
+            threshold=settings.circuit_breaker_failure_threshold,
+            reset_ms=settings.circuit_breaker_reset_timeout_ms,
+        )
+        self.dependencies = Dependencies(self.metrics, self.breakers)
+        self._running: dict[int, Running] = {}
+        self.health = HealthBoard(
+            Identity(worker, release),
+            stall_limit_ms=settings.loop_stall_limit_ms,
+            config=settings.public(),
+            job_metrics=self._job_metrics,
+            jobs_in_flight=self._jobs_in_flight,
+        )
+        self.watch = Watch(self.health, self.dependencies, self.metrics)
+        self._queues: dict[str, JobQueue] = {}
+        for key in queue_keys:
+            self._announce(key)
+        self.require("redis", self._ping_redis, where=self._redis_where())
+
+    def queue(self, key: str) -> JobQueue:
+        """Return the queue with that key (`EVENTS`, `EMAIL`...), to add jobs to or to ask."""
+        if key not in self._queues:
+            self._queues[key] = JobQueue(self.redis, self.settings.queue_name(key))
+        return self._queues[key]
+
+    def consumer(
+        self,
+        queue: str,
+        payload: type[M],
+        handle: Handler[M],
+        gate: Gate | None = None,
+        time_limit_seconds: float = 60.0,
+    ) -> Consumer[M]:
+        """Return the loop that works a queue. `gate` says for how many seconds nothing should be fetched (0: go)."""
+        settings, name = self.settings, self.settings.queue_name(queue)
+        options = ConsumerOptions(
+            settings.retry_policy(queue),
+            self._engine_options(queue),
+            time_limit_seconds,
+            settings.queue_max_payload_bytes,
+            settings.max_defer_age_ms / 1000,
+        )
+        return Consumer(
+            self.redis,
+            self._connection(name.client_name(self.worker), BLOCKING_TIMEOUT_SECONDS),
+            name,
+            payload,
+            self._seen(handle),
+            options,
+            self._announce(queue),
+            self.random,
+            token=self.token,
+            gate=gate,
+        )
+
+    def breaker(self, dependency: str, call_seconds: float = 60.0) -> Breaker:
+        """Return the circuit breaker of a dependency; no call behind it may take longer than `call_seconds`."""
+        return self.breakers.of(dependency, call_seconds)
+
+    def require(self, name: str, ping: Callable[[], Awaitable[None]], where: str = "") -> None:
+        """Make readiness depend on `ping` not raising (it gets 500 ms), and the start wait for it.
+
+        `where` is the address for people, without a login.
+        """
+        self.dependencies.require(Dependency(name, ping, where))
+
+    async def wait_for(self, name: str) -> None:
+        """Wait within `on_start` until a required dependency answers; the start's own time limit ends it."""
+        await self.dependencies.wait_for(name)
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Keep the connection to Redis, whether or not Redis is there."""
+        await self.redis.open()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.redis.close(), CLOSE_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def watched(self, orders: StopOrders) -> AsyncIterator[None]:
+        """Keep the health board true; a watch that fails is a reason to stop."""
+        tasks = [asyncio.create_task(self.watch.beat()), asyncio.create_task(self.watch.look())]
+        for task in tasks:
+            task.add_done_callback(functools.partial(_report, orders))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def announce_draining(self) -> None:
+        """Be unready at once, and stay live."""
+        self.health.enter("draining")
+        self.metrics.draining.set(1)
+
+    @contextlib.asynccontextmanager
+    async def serving_health(self) -> AsyncIterator[None]:
+        """Answer on `HEALTH_PORT`; raises `HealthPortUnavailable`."""
+        settings = self.settings
+        server = HealthServer(self.health, self.metrics.scrape, host=settings.health_host, port=settings.health_port)
+        server.start()
+        self.log.info("health_server_listening", host=settings.health_host, port=server.port)
+        try:
+            yield
+        finally:
+            self.health.enter("stopped")
+            server.stop()
+
+    def _announce(self, queue: str) -> Any:
+        label, known = self.settings.queue_name(queue).label, self.metrics.queues
+        if label not in known:
+            self.watch.count(self.queue(queue))
+        concurrency, attempts = self.settings.queue_concurrency, self.settings.queues.of(queue).attempts
+        return self.metrics.for_queue(label, concurrency=concurrency, attempts=attempts)
+
+    def _engine_options(self, queue: str) -> EngineOptions:
+        settings, options = self.settings, self.settings.queues.of(queue)
+        limit = Limit(options.rate_limit_max, options.rate_limit_duration_ms) if options.rate_limit_max else None
+        return EngineOptions(
+            concurrency=settings.queue_concurrency,
+            lock_ms=settings.queue_lock_duration_ms,
+            renew_seconds=settings.queue_lock_duration_ms / 1000 / RENEWALS_PER_LOCK,
+            stalled_interval_ms=settings.queue_stalled_interval_ms,
+            limit=limit,
+            worker=self.health.identity.instance,
+        )
+
+    def _connection(self, client_name: str, timeout_seconds: float) -> RedisConnection:
+        url = self.settings.redis_address().get_secret_value()
+        return RedisConnection(
+            url, client_name=client_name, timeout_seconds=timeout_seconds, on_error=self.metrics.redis_errors.inc
+        )
+
+    async def _ping_redis(self) -> None:
+        await self.redis.call("PING")
+
+    def _redis_where(self) -> str:
+        parts = urlsplit(self.settings.redis_address().get_secret_value())
+        return f"{parts.hostname}:{parts.port or 6379}"
+
+    def _seen(self, handle: Handler[M]) -> Handler[M]:
+        """Note which jobs run, for `/health/detailed`."""
+        running = self._running
+
+        async def handle_seen(job: Job[M]) -> Outcome:
+            key = id(job)
+            running[key] = Running(job.queue, job.id, job.name, time.time())
+            try:
+                return await handle(job)
+            finally:
+                del running[key]
+
+        return handle_seen
+
+    def _jobs_in_flight(self) -> list[dict[str, Any]]:
+        now = time.time()
+        return [
+            {"queue": one.queue, "jobId": one.job_id, "name": one.name, "ageMs": round((now - one.since) * 1000)}
+            for one in list(self._running.values())
+        ]
+
+    def _job_metrics(self) -> dict[str, Any]:
+        return {
+            "concurrency": self.settings.queue_concurrency,
+            "inFlight": len(self._running),
+            **self.metrics.job_totals(),
+        }
+
+
+def _report(orders: StopOrders, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        orders.give(Ending(FAILED, f"the watch over this worker crashed: {type(error).__name__}: {error}"))
+
+
+def installed_version() -> str:
+    """Return the version of what is installed."""
+    try:
+        return version("intelliflow-workers")
+    except PackageNotFoundError:
+        return "unknown"

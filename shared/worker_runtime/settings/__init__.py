@@ -1,0 +1,31 @@
+"""Configuration: validated once, with warnings, then frozen. Nothing else reads the environment."""
+
+from worker_runtime.settings.groups import DatabaseUrl
+from worker_runtime.settings.kinds import (
+    Allowed,
+    HealthPort,
+    Milliseconds,
+    NoEffectYet,
+    NotInThisVersion,
+    Port,
+    ShownAs,
+)
+from worker_runtime.settings.problems import SettingsError
+from worker_runtime.settings.reference import reference
+from worker_runtime.settings.worker import WorkerSettings, load, warnings_about
+
+__all__ = [
+    "Allowed",
+    "DatabaseUrl",
+    "HealthPort",
+    "Milliseconds",
+    "NoEffectYet",
+    "NotInThisVersion",
+    "Port",
+    "SettingsError",
+    "ShownAs",
+    "WorkerSettings",
+    "load",
+    "reference",
+    "warnings_about",
+]

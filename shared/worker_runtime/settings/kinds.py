@@ -1,0 +1,110 @@
+"""The kinds of value a variable may hold, and what can be noted beside a field.
+
+A variable is one line in a settings class; its name is the field's in capitals:
+
+    class EventsSettings(WorkerSettings):
+        outbox_poll_interval_ms: Annotated[Milliseconds, ShownAs("pollIntervalMs")] = Field(
+            100, le=60_000, description="pause between two polls of the outbox"
+        )
+        health_port: HealthPort = 3100
+
+A `SecretStr` field also reads `<NAME>_FILE`; a field without a default is required.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import core_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import GetCoreSchemaHandler
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a person may write, where the type alone does not say it."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ShownAs:
+    """The name under `.config` of `/health/detailed`, where it is not the field's own in camelCase."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class NoEffectYet:
+    """A variable of a feature that a later version brings: its value is checked, and setting it earns a warning."""
+
+    feature: str
+
+
+@dataclass(frozen=True)
+class NotInThisVersion:
+    """The switch of a feature that a later version brings: anything but off stops the start."""
+
+    feature: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Refuse after the value itself was found to be valid."""
+        return core_schema.no_info_after_validator_function(self._refuse, handler(source))
+
+    def _refuse(self, value: Any) -> Any:
+        if value:
+            raise ValueError(f"{self.feature} is not available in this version")
+        return value
+
+
+def comma_separated(value: Any) -> Any:
+    """Split `a, b` into its parts; what is not text passes."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def url_with_scheme(*schemes: str) -> Callable[[str], str]:
+    """Return a validator: an absolute URL with one of these schemes and a host. Its errors never repeat the value."""
+
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError("not a URL with a host and the scheme " + " or ".join(schemes))
+        _ = parts.port  # Raises a ValueError of its own for a port that is none.
+        return value
+
+    return check
+
+
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
+def _without_space(value: str) -> str:
+    if any(character.isspace() for character in value):
+        raise ValueError("holds white space")
+    return value
+
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+HealthPort = Annotated[int, Field(ge=0, le=65_535, description="port of the health server; 0 = any free one, logged")]
+Milliseconds = Annotated[int, Field(ge=1)]
+Attempts = Annotated[int, Field(ge=1, le=20)]
+MillisecondsList = Annotated[
+    tuple[Milliseconds, ...],
+    BeforeValidator(comma_separated),
+    Allowed("whole numbers from 1, separated by commas"),
+]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...],
+    BeforeValidator(comma_separated),
+    Allowed("networks like 10.0.0.0/8, separated by commas"),
+]
+WebAddress = Annotated[str, AfterValidator(url_with_scheme("http", "https")), Allowed("an http or https URL")]
+KeyPart = Annotated[str, Field(min_length=1), AfterValidator(_without_space), Allowed("text without white space")]

@@ -1,0 +1,129 @@
+"""Variables of features that later versions bring.
+
+They are part of the operator's contract already: a value that would be wrong then is refused now, and switching a
+feature on stops the start with a line that says so, rather than being ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path  # noqa: TC003  pydantic reads annotations
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings
+
+from worker_runtime.settings.groups import DatabaseUrl  # noqa: TC001  pydantic reads annotations
+from worker_runtime.settings.kinds import (
+    Allowed,
+    Milliseconds,
+    Networks,
+    NoEffectYet,
+    NotInThisVersion,
+    Port,
+    WebAddress,
+)
+
+PHONE = r"\+[1-9]\d{6,14}|[A-Za-z0-9 ]{1,11}"
+
+
+def _signing_secret(value: SecretStr) -> SecretStr:
+    kind, _, encoded = value.get_secret_value().partition("_")
+    try:
+        usable = kind == "whsec" and bool(base64.b64decode(encoded, validate=True))
+    except binascii.Error:
+        usable = False
+    if not usable:
+        raise ValueError("not whsec_ followed by base64")
+    return value
+
+
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret), Allowed("whsec_ and base64")]
+
+
+class LaterVariables(BaseSettings):
+    """Features of later versions."""
+
+    enable_sms: Annotated[bool, NotInThisVersion("SMS delivery"), Allowed("false")] = Field(
+        default=False,
+        description="deliver SMS",
+    )
+    sms_provider: Annotated[Literal["twilio", "messagebird", "mock"], NoEffectYet("SMS delivery")] = Field(
+        "mock", description="who sends SMS"
+    )
+    sms_from: Annotated[str | None, Field(pattern=f"^({PHONE})$"), NoEffectYet("SMS delivery")] = Field(
+        None, description="sender of SMS: a number in E.164 or up to 11 letters and digits"
+    )
+    twilio_account_sid: Annotated[str | None, NoEffectYet("SMS delivery")] = Field(None, description="Twilio account")
+    twilio_auth_token: Annotated[SecretStr | None, NoEffectYet("SMS delivery")] = Field(
+        None, description="Twilio token"
+    )
+    twilio_api_base_url: Annotated[WebAddress | None, NoEffectYet("SMS delivery")] = Field(
+        None, description="Twilio's address, for tests and proxies"
+    )
+    messagebird_access_key: Annotated[SecretStr | None, NoEffectYet("SMS delivery")] = Field(
+        None, description="MessageBird key"
+    )
+    enable_webhook: Annotated[bool, NotInThisVersion("webhook delivery"), Allowed("false")] = Field(
+        default=False,
+        description="deliver webhooks",
+    )
+    webhook_signing_secret: Annotated[SigningSecret | None, NoEffectYet("webhook delivery")] = Field(
+        None, description="signs webhooks"
+    )
+    egress_allowed_cidrs: Annotated[Networks, NoEffectYet("webhooks and document fetches")] = Field(
+        (), description="private networks that webhooks and document fetches may reach"
+    )
+    callback_port: Annotated[Port | None, NotInThisVersion("receiving provider callbacks"), Allowed("nothing")] = Field(
+        None, description="port for provider callbacks and unsubscribe links"
+    )
+    public_base_url: Annotated[WebAddress | None, NoEffectYet("provider callbacks and unsubscribe links")] = Field(
+        None, description="how the outside reaches `CALLBACK_PORT`"
+    )
+    outbox_partitions: Annotated[int, Field(ge=1, le=1024), NoEffectYet("a partitioned outbox")] = Field(
+        16, description="partitions of the outbox"
+    )
+    enable_text_extraction: Annotated[bool, NoEffectYet("the ingestion-worker")] = Field(
+        default=True,
+        description="extract text from documents",
+    )
+    enable_ocr: Annotated[bool, NotInThisVersion("OCR"), Allowed("false")] = Field(
+        default=False,
+        description="read scanned documents",
+    )
+    enable_embeddings: Annotated[bool, NotInThisVersion("embedding generation"), Allowed("false")] = Field(
+        default=False,
+        description="make documents searchable",
+    )
+    ocr_engine: Annotated[Literal["tesseract", "google-vision", "aws-textract"], NoEffectYet("OCR")] = Field(
+        "tesseract", description="who reads scans"
+    )
+    storage_url: Annotated[str | None, NoEffectYet("the ingestion-worker")] = Field(
+        None, description="object store of documents"
+    )
+    documents_root: Annotated[Path | None, NoEffectYet("the ingestion-worker")] = Field(
+        None, description="folder `file:` URLs may point into"
+    )
+    document_timeout_ms: Annotated[Milliseconds, NoEffectYet("the ingestion-worker")] = Field(
+        60_000, description="time limit of one document"
+    )
+    embedding_provider: Annotated[Literal["local", "openai"], NoEffectYet("embedding generation")] = Field(
+        "local", description="who computes embeddings"
+    )
+    embedding_base_url: Annotated[WebAddress | None, NoEffectYet("embedding generation")] = Field(
+        None, description="address of an OpenAI-compatible service"
+    )
+    embedding_model: Annotated[str | None, NoEffectYet("embedding generation")] = Field(
+        None, description="model of the embedding service"
+    )
+    embedding_api_key: Annotated[SecretStr | None, NoEffectYet("embedding generation")] = Field(
+        None, description="key of the embedding service"
+    )
+    job_queue_database_url: Annotated[DatabaseUrl | None, NoEffectYet("the jobs-worker")] = Field(
+        None, description="PostgreSQL database of the jobs-worker"
+    )
+    job_queue_enabled: Annotated[bool, NoEffectYet("the jobs-worker")] = Field(
+        default=True,
+        description="run the jobs-worker's tasks",
+    )

@@ -1,0 +1,100 @@
+"""The queues this product has, and the variables each of them has."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from worker_runtime.settings.kinds import Allowed, Attempts, KeyPart, Milliseconds, MillisecondsList
+
+SCHEDULE_START_MS = (1_000, 5_000, 30_000)
+SCHEDULE_FACTOR = 5
+LONGEST_DELAY_MS = 86_400_000
+MOST_DELAYS = 19
+
+
+def _no_colon(value: str) -> str:
+    if ":" in value:
+        raise ValueError("holds a colon (put it in the prefix)")
+    return value
+
+
+def one_schedule() -> tuple[int, ...]:
+    """Return the delays in ms before attempts 2, 3, 4...: 1 s, 5 s, 30 s, then five times the last, at most a day."""
+    delays = list(SCHEDULE_START_MS)
+    while len(delays) < MOST_DELAYS:
+        delays.append(min(delays[-1] * SCHEDULE_FACTOR, LONGEST_DELAY_MS))
+    return tuple(delays)
+
+
+class QueueOptions(BaseModel):
+    """What can be set for one queue. `{queue}` in a variable's template is one of `QUEUES`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefix: KeyPart | None = Field(None, description="the queue's whole BullMQ prefix, for producers with another")
+    name: Annotated[KeyPart, AfterValidator(_no_colon), Allowed("text without white space or colon")] | None = Field(
+        None, description="the queue's BullMQ name, for producers with another"
+    )
+    rate_limit_max: int = Field(0, ge=0, description="jobs started per duration, over all replicas; 0 = no limit")
+    rate_limit_duration_ms: Milliseconds = Field(1_000, description="the duration of the rate limit")
+    attempts: Attempts = Field(3, description="attempts in all before a job becomes a dead letter")
+    delays_ms: MillisecondsList | None = Field(
+        None,
+        min_length=1,
+        description="delays before attempts 2, 3, ...; the last repeats. Default: 1000,5000,30000, x5",
+    )
+
+
+class KnownQueue(BaseModel):
+    """Where a queue is by default, and what it has instead of the general defaults."""
+
+    model_config = ConfigDict(frozen=True)
+
+    under: str
+    name: str
+    defaults: dict[str, Any] = {}
+
+
+QUEUES = {
+    "EVENTS": KnownQueue(under="", name="events"),
+    "EMAIL": KnownQueue(under=":notifications", name="email", defaults={"rate_limit_max": 10, "attempts": 5}),
+    "SMS": KnownQueue(under=":notifications", name="sms"),
+    "WEBHOOK": KnownQueue(under=":notifications", name="webhook", defaults={"rate_limit_max": 100, "attempts": 5}),
+    "TEXT_EXTRACTION": KnownQueue(under="", name="text-extraction"),
+    "OCR_PROCESSING": KnownQueue(under="", name="ocr-processing", defaults={"attempts": 2}),
+    "EMBEDDING_GENERATION": KnownQueue(under="", name="embedding-generation"),
+}
+
+VARIABLE_OF = {
+    "prefix": "QUEUE_{queue}_PREFIX",
+    "name": "QUEUE_{queue}_NAME",
+    "rate_limit_max": "QUEUE_RATE_LIMIT_{queue}_MAX",
+    "rate_limit_duration_ms": "QUEUE_RATE_LIMIT_{queue}_DURATION_MS",
+    "attempts": "RETRY_{queue}_ATTEMPTS",
+    "delays_ms": "RETRY_{queue}_DELAYS_MS",
+}
+
+
+def _options(queue: str) -> Any:
+    return Field(default_factory=lambda: QueueOptions(**QUEUES[queue].defaults))
+
+
+class Queues(BaseModel):
+    """The options of every queue; a field is a queue's key in small letters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    events: QueueOptions = _options("EVENTS")
+    email: QueueOptions = _options("EMAIL")
+    sms: QueueOptions = _options("SMS")
+    webhook: QueueOptions = _options("WEBHOOK")
+    text_extraction: QueueOptions = _options("TEXT_EXTRACTION")
+    ocr_processing: QueueOptions = _options("OCR_PROCESSING")
+    embedding_generation: QueueOptions = _options("EMBEDDING_GENERATION")
+
+    def of(self, queue: str) -> QueueOptions:
+        """Return the options of the queue with that key (`EVENTS`); a `KeyError` for a key that is none."""
+        options: QueueOptions = {key.upper(): value for key, value in self}[queue]
+        return options

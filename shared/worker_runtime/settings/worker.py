@@ -1,0 +1,144 @@
+"""A worker's settings: read once, checked as a whole, then frozen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+from pydantic import SecretStr, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from worker_runtime.bullmq.names import QueueName
+from worker_runtime.retry import ScheduledRetry
+from worker_runtime.settings import environment
+from worker_runtime.settings.environment import Environment
+from worker_runtime.settings.groups import (
+    DatabaseVariables,
+    LifecycleVariables,
+    ObservabilityVariables,
+    QueueVariables,
+    RedisVariables,
+)
+from worker_runtime.settings.kinds import ShownAs
+from worker_runtime.settings.later import LaterVariables
+from worker_runtime.settings.problems import SettingsError, near_misses, problems_in, without_effect
+from worker_runtime.settings.queues import QUEUES, one_schedule
+from worker_runtime.settings.variables import note
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+S = TypeVar("S", bound="WorkerSettings")
+MASK = "***"
+RECOVERY_PROMISE_MS = 15_000
+CALM_STALL_LIMIT_MS = 2_500
+
+
+class WorkerSettings(
+    LaterVariables,
+    DatabaseVariables,
+    ObservabilityVariables,
+    LifecycleVariables,
+    QueueVariables,
+    RedisVariables,
+):
+    """What every worker reads. A worker's own settings class adds its variables and its default `health_port`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  our own reader knows `_FILE` and queues
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read what a test passes, then the environment; no dotenv, no secrets folder."""
+        return init_settings, Environment(settings_cls)
+
+    def queue_name(self, queue: str) -> QueueName:
+        """Return where the queue with that key (`EMAIL`) is."""
+        known, options = QUEUES[queue], self.queues.of(queue)
+        return QueueName(options.prefix or f"{self.queue_prefix}{known.under}", options.name or known.name)
+
+    def retry_policy(self, queue: str) -> ScheduledRetry:
+        """Return the queue's attempts and delays."""
+        options = self.queues.of(queue)
+        delays = tuple(delay / 1000 for delay in options.delays_ms or one_schedule())
+        return ScheduledRetry(options.attempts, delays, self.retry_honour_producer)
+
+    def redis_address(self) -> SecretStr:
+        """Return Redis as one URL, whichever variables said where it is."""
+        if self.redis_url is not None:
+            return self.redis_url
+        scheme = "rediss" if self.redis_tls else "redis"
+        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+        return SecretStr(f"{scheme}://{self._redis_login()}{host}:{self.redis_port}/{self.redis_db}")
+
+    def warnings(self) -> list[str]:
+        """Return what is allowed and probably not meant. Subclasses add to it."""
+        found = []
+        if self.redis_url and self.model_fields_set & {"redis_host", "redis_port", "redis_password", "redis_username"}:
+            found.append("REDIS_URL wins: REDIS_HOST, REDIS_PORT, REDIS_USERNAME, REDIS_PASSWORD are ignored")
+        if self.queue_lock_duration_ms + self.queue_stalled_interval_ms > RECOVERY_PROMISE_MS:
+            found.append(
+                "QUEUE_LOCK_DURATION_MS + QUEUE_STALLED_INTERVAL_MS: jobs of a killed worker wait longer than 15 s"
+            )
+        if self.queue_stalled_interval_ms > self.queue_lock_duration_ms:
+            found.append(
+                "QUEUE_STALLED_INTERVAL_MS is longer than QUEUE_LOCK_DURATION_MS: orphaned jobs are found late"
+            )
+        if self.loop_stall_limit_ms < CALM_STALL_LIMIT_MS:
+            found.append("LOOP_STALL_LIMIT_MS under 2500: loops beat once a second, so liveness may fail for no reason")
+        return found
+
+    def public(self) -> dict[str, Any]:
+        """Return the effective settings in camelCase with every secret masked: `.config` of `/health/detailed`."""
+        fields = type(self).model_fields
+        return {_shown(name, fields[name]): _masked(value) for name, value in self}
+
+    def _redis_login(self) -> str:
+        if self.redis_password is None:
+            return ""
+        return f"{quote(self.redis_username or '', safe='')}:{quote(self.redis_password.get_secret_value(), safe='')}@"
+
+
+def load(settings_type: type[S]) -> S:
+    """Read a worker's settings from the environment; raises `SettingsError` with every problem at once."""
+    try:
+        return settings_type()
+    except ValidationError as error:
+        raise SettingsError(problems_in(settings_type, error)) from None  # The cause would repeat secrets.
+
+
+def warnings_about(settings: WorkerSettings) -> list[str]:
+    """Return everything a person should know about a configuration that is valid."""
+    kind, names = type(settings), environment.names()
+    return near_misses(kind, names) + without_effect(kind, names) + settings.warnings()
+
+
+def _shown(name: str, field: FieldInfo) -> str:
+    told = note(field, ShownAs)
+    return told.name if told else to_camel(name)
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_masked(item) for item in value]
+    if hasattr(value, "model_dump"):
+        return {to_camel(key): _masked(item) for key, item in value}
+    return _without_login(str(value))
+
+
+def _without_login(text: str) -> str:
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,87 @@
+// Node's BullMQ at the test's command: one JSON request a line on stdin, one JSON answer a line on stdout.
+//
+//   request  {"id": 1, "on": "queue", "method": "add", "args": ["welcome", {...}, {...}]}
+//   answer   {"id": 1, "result": ...} or {"id": 1, "error": "..."}
+//   news     {"news": "completed", ...}: what QueueEvents hears and what the worker does
+//
+// Usage: node peer.mjs FOLDER_OF_PACKAGES, with {url, prefix, name} as JSON in PEER.
+import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
+
+const require = createRequire(`${process.argv[2]}/`);
+const { FlowProducer, Queue, QueueEvents, UnrecoverableError, Worker } = require('bullmq');
+const Redis = require('ioredis');
+
+const { url, prefix, name } = JSON.parse(process.env.PEER);
+const connect = () => new Redis(url, { maxRetriesPerRequest: null });
+const options = () => ({ connection: connect(), prefix });
+
+const say = message => process.stdout.write(`${JSON.stringify(message)}\n`);
+const queue = new Queue(name, options());
+let worker, flows, events;
+
+// The same names are handlers in behaviours.py.
+const behaviours = {
+  complete: job => ({ echoed: job.data.n ?? null }),
+  fail(job) {
+    if (job.attemptsMade < job.data.times) throw new Error(job.data.says);
+    return { echoed: job.data.n ?? null };
+  },
+  refuse(job) {
+    throw new UnrecoverableError(job.data.says);
+  },
+  async progress(job) {
+    await job.updateProgress(job.data.steps);
+    return null;
+  },
+  hang: () => new Promise(() => {}),
+  children: job => job.getChildrenValues(),
+  context: job => job.opts.telemetry ?? null,
+};
+
+const worked = {
+  start(more) {
+    const process = async job => {
+      say({ news: 'ran', jobId: job.id, at: Date.now() });
+      return behaviours[job.name](job);
+    };
+    worker = new Worker(name, process, { ...options(), ...more });
+    worker.on('error', error => say({ news: 'error', message: String(error) }));
+    return worker.waitUntilReady().then(() => null);
+  },
+  close: () => worker.close(),
+};
+
+const heard = [
+  'active', 'added', 'completed', 'deduplicated', 'delayed', 'duplicated', 'failed', 'paused', 'progress',
+  'removed', 'resumed', 'retries-exhausted', 'stalled', 'waiting', 'waiting-children',
+];
+
+const listening = {
+  start() {
+    events = new QueueEvents(name, { ...options(), lastEventId: '0-0' });
+    for (const event of heard) events.on(event, fields => say({ news: event, ...fields }));
+    return events.waitUntilReady().then(() => null);
+  },
+};
+
+const targets = {
+  queue: () => queue,
+  job: id => queue.getJob(id),
+  flow: () => (flows ??= new FlowProducer(options())),
+  worker: () => worked,
+  events: () => listening,
+};
+
+async function answer({ id, on, job, method, args }) {
+  try {
+    const target = await targets[on](job);
+    say({ id, result: (await target[method](...args)) ?? null });
+  } catch (error) {
+    say({ id, error: error.message });
+  }
+}
+
+createInterface({ input: process.stdin })
+  .on('line', line => answer(JSON.parse(line)))
+  .on('close', () => process.exit(0));

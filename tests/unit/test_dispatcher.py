@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from events_worker.contracts import load_contracts
+from events_worker.dispatcher import Dispatcher, composed
+from events_worker.event import EventJob
+from worker_runtime.bullmq.connection import RedisUnavailable
+from worker_runtime.job import Job
+from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
+
+
+class Recording:
+    """A handler that notes what it is given and ends as it is told."""
+
+    def __init__(self, name: str, pattern: str = "*", end: Outcome | Exception | None = None) -> None:
+        self.name = name
+        self.pattern = pattern
+        self._end = end or Done(name)
+        self.handled: list[str] = []
+
+    async def handle(self, event: EventJob) -> Outcome:
+        self.handled.append(event.event_type)
+        if isinstance(self._end, Exception):
+            raise self._end
+        return self._end
+
+
+async def dispatch(handlers: Sequence[Recording], event_type: str = "lead.created", **payload: Any) -> Outcome:
+    return await Dispatcher(load_contracts(), handlers).handle(job(event_type, payload or LEAD))
+
+
+def job(event_type: str, payload: dict[str, Any]) -> Job[EventJob]:
+    event = EventJob.model_validate(
+        {
+            "eventId": "e-1",
+            "eventType": event_type,
+            "aggregateType": "lead",
+            "aggregateId": "l-1",
+            "tenantId": "t-1",
+            "payload": payload,
+            "metadata": {"correlationId": "c-1", "timestamp": "2026-01-01T10:00:00Z", "version": "1.0"},
+            "occurredAt": "2026-01-01T10:00:00Z",
+            "unknownField": 1,
+        }
+    )
+
+    async def report_progress(_: Any) -> None: ...
+
+    return Job("e-1", event_type, "intelliflow:events", event, 1, 0.0, report_progress)
+
+
+async def test_every_matching_handler_runs_and_no_other() -> None:
+    exact, family, everything = Recording("a", "lead.created"), Recording("b", "lead.*"), Recording("c", "*")
+    other, stranger = Recording("d", "lead.updated"), Recording("e", "contact.*")
+    outcome = await dispatch([exact, family, everything, other, stranger])
+    assert outcome == Done({"a": "a", "b": "b", "c": "c"})
+    assert [len(handler.handled) for handler in (exact, family, everything, other, stranger)] == [1, 1, 1, 0, 0]
+
+
+async def test_a_broken_contract_is_a_dead_letter_and_no_handler_runs() -> None:
+    handler = Recording("a")
+    assert await dispatch([handler], tenantId="t-1", leadId="l-1") == DeadLetter("INVALID_PAYLOAD", "email is missing")
+    assert handler.handled == []
+
+
+async def test_a_type_without_contract_is_handled_and_mentioned_once() -> None:
+    handler = Recording("a")
+    dispatcher = Dispatcher(load_contracts(), [handler])
+    with capture_logs() as lines:
+        for _ in range(3):
+            assert isinstance(await dispatcher.handle(job("invoice.paid", {})), Done)
+    assert [line for line in lines if line["event"] == "event_without_contract"] == [
+        {"event": "event_without_contract", "eventType": "invoice.paid", "log_level": "info"}
+    ]
+
+
+async def test_a_failing_handler_keeps_no_other_from_running() -> None:
+    failing, well = Recording("a", end=RuntimeError("ada@example.com is unhappy")), Recording("b")
+    assert await dispatch([failing, well]) == Retry("HANDLER_FAILED", "handler a: RuntimeError")
+    assert well.handled == ["lead.created"]
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        (PermanentError("GONE", "it is gone"), DeadLetter("GONE", "handler a: it is gone")),
+        (RedisUnavailable("no answer"), Defer("REDIS_UNAVAILABLE", "handler a: Redis did not answer", 1.0)),
+        (Hold("OUT", "closed", 5), Hold("OUT", "handler a: closed", 5)),
+        (Retry("SLOW", "later", 60), Retry("SLOW", "handler a: later", 60)),
+    ],
+)
+async def test_how_a_handler_ends_is_how_the_event_ends(end: Outcome | Exception, outcome: Outcome) -> None:
+    assert await dispatch([Recording("a", end=end), Recording("b")]) == outcome
+
+
+def test_a_failure_that_time_may_cure_comes_first() -> None:
+    outcomes: dict[str, Outcome] = {
+        "a": DeadLetter("BAD", "bad"),
+        "b": Retry("X", "one", 2.0),
+        "c": Retry("Y", "two", 9.0),
+        "d": Defer("Z", "z", 1),
+        "e": Done(),
+    }
+    assert composed(outcomes) == Retry("X", "handler b: one; handler c: two", 9.0)
+    del outcomes["b"], outcomes["c"]
+    assert composed(outcomes) == Defer("Z", "handler d: z", 1)
+    del outcomes["d"]
+    assert composed(outcomes) == DeadLetter("BAD", "handler a: bad")
+    assert composed({}) == Done({})

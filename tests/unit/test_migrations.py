@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from events_worker.store import NEEDED_MIGRATION
+from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate, shipped_migrations
+
+
+def test_the_worker_needs_the_newest_migration_of_the_outbox() -> None:
+    outbox = [migration.id for migration in shipped_migrations() if "outbox" in migration.id]
+    assert outbox[-1] == NEEDED_MIGRATION
+
+
+def test_a_server_that_is_not_there_is_told_apart_from_a_bad_address() -> None:
+    with pytest.raises(DatabaseUnreachable, match="cannot connect to PostgreSQL") as error:
+        migrate("postgresql://somebody:secret@127.0.0.1:1/nothing", print)
+    assert "secret" not in str(error.value)
+    with pytest.raises(MigrationError, match="not a postgresql:// URL"):
+        migrate("postgresql://somebody:secret@127.0.0.1:1/nothing?colour=blue", print)

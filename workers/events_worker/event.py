@@ -1,0 +1,54 @@
+"""A job of the queue `intelliflow:events`: one domain event in its envelope."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads it at run time
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+Id = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _as_text(version: object) -> object:
+    """Accept `1` and `1.0` beside "1.0": producers disagree on what a version is."""
+    return str(version) if isinstance(version, (int, float)) and not isinstance(version, bool) else version
+
+
+class EventMetadata(BaseModel):
+    """Where an event comes from. Fields beyond these are kept."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True)
+
+    correlation_id: Id
+    causation_id: Id | None = None
+    user_id: Id | None = None
+    timestamp: datetime
+    version: Annotated[str, BeforeValidator(_as_text)]
+
+
+class EventJob(BaseModel):
+    """The payload of a job on the `events` queue; the job's name is `event_type`.
+
+    `sequence` grows with the commits to one aggregate; only a job that a producer added past the outbox lacks it.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+    event_id: Id
+    event_type: Id
+    aggregate_type: Id
+    aggregate_id: Id
+    tenant_id: Id
+    payload: dict[str, Any]
+    metadata: EventMetadata
+    occurred_at: datetime
+    sequence: int | None = Field(default=None, ge=0)
+
+
+def matches(pattern: str, event_type: str) -> bool:
+    """Tell whether a handler or rule for `lead.created`, `lead.*` or `*` wants this event type."""
+    if pattern.endswith("*"):
+        return event_type.startswith(pattern.removesuffix("*"))
+    return event_type == pattern

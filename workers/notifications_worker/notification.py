@@ -1,0 +1,134 @@
+"""What a notification job says, and what its result says back (docs/reference/notification-job.schema.json).
+
+Lenient where a producer may be ahead of us (unknown fields are ignored), strict where a mistake would reach a person:
+identifiers are non-empty strings and an address is one bare address.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import email_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+__all__ = ["ChannelName", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
+
+# Whether example.test, host.local or localhost can receive mail is the mail server's to say, not a syntax rule.
+email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
+
+def bare_address(value: str) -> str:
+    """Return `value` as it goes on the wire (an international domain as ASCII); refuse all but one bare address.
+
+    A display name, a list of addresses, a line break or a source route is refused: mail libraries would take such a
+    string for some other address than the one the producer meant.
+    """
+    try:
+        address = email_validator.validate_email(value, check_deliverability=False, globally_deliverable=False)
+    except email_validator.EmailNotValidError:
+        # The library's own sentence quotes the address, and this one ends in failedReason.
+        raise PydanticCustomError("email", "is not one bare e-mail address such as ada@example.com") from None
+    return address.ascii_email or address.normalized
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Read a time without an offset as UTC, which is what a producer that leaves it out means."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+Identifier = Annotated[str, StringConstraints(min_length=1)]
+EmailAddress = Annotated[str, AfterValidator(bare_address), Field(json_schema_extra={"format": "idn-email"})]
+Moment = Annotated[datetime, AfterValidator(in_utc)]
+
+
+class ChannelName(StrEnum):
+    """How a notification travels; each has a queue of its own."""
+
+    EMAIL = "EMAIL"
+    SMS = "SMS"
+    WEBHOOK = "WEBHOOK"
+
+
+class Priority(StrEnum):
+    """How the producer queued it; the queue, not this worker, acts on it."""
+
+    LOW = "LOW"
+    NORMAL = "NORMAL"
+    HIGH = "HIGH"
+    URGENT = "URGENT"
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+class Recipient(_Wire):
+    """Who gets it: the one field that the notification's channel needs must be there."""
+
+    id: Identifier | None = None
+    email: EmailAddress | None = None
+    phone: str | None = None
+    webhook_url: str | None = None
+
+
+class Content(_Wire):
+    """What it says. A template, when named, wins over subject, body and htmlBody, which are used literally."""
+
+    subject: str | None = None
+    body: str | None = Field(default=None, description="Plain text; required unless templateId is given.")
+    html_body: str | None = None
+    template_id: Identifier | None = None
+    template_data: dict[str, Any] | None = None
+    attachments: list[Any] | None = Field(default=None, description="Not available in this version: must be empty.")
+
+
+class Notification(_Wire):
+    """The payload of a job on one of the `notifications:*` queues."""
+
+    notification_id: Identifier = Field(description="One id, one delivery: a second job with it sends nothing.")
+    tenant_id: Identifier
+    channel: ChannelName
+    priority: Priority | None = None
+    recipient: Recipient
+    content: Content
+    metadata: dict[str, Any] | None = None
+    scheduled_at: Moment | None = Field(default=None, description="Not sent before this time.")
+    expires_at: Moment | None = Field(
+        default=None, description="Not sent from this time on: the job completes as expired."
+    )
+
+
+class DeliveryResult(_Wire):
+    """The job's `returnvalue`. `success` is true only when a provider accepted the message."""
+
+    notification_id: str
+    channel: ChannelName
+    success: bool
+    provider_message_id: str | None = None
+    delivered_at: datetime = Field(description="When a provider accepted it; without success, when that was decided.")
+    delivery_time_ms: int = Field(description="Milliseconds the provider took.")
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object, without the fields that have no value."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def schema() -> str:
+    """Return the payload's JSON Schema as it is published for producers."""
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Notification.model_json_schema(by_alias=True),
+        "description": "The data of a job on intelliflow:notifications:email, :sms or :webhook.",
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())
