@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.engine import EngineOptions, QueueEngine
@@ -104,7 +104,7 @@ class Running:
         self._blocking = blocking
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Running:
+    async def __aenter__(self) -> Self:
         await self._blocking.open()
         self._task = asyncio.create_task(self.engine.run(self.stop))
         return self
@@ -147,8 +147,9 @@ async def bench(url: str) -> AsyncIterator[Bench]:
 async def until(condition: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
     """Ask again and again, until it is so; fails after `within` seconds."""
     async with asyncio.timeout(within):
-        while not await condition():
-            await asyncio.sleep(0.01)  # Redis cannot tell us; asking is the event.
+        # Redis cannot tell us, so asking is the event.
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def payload(lease: Lease) -> Any:

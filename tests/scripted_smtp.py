@@ -38,7 +38,16 @@ ACCEPT_AND_CLOSE = Action.ACCEPT_AND_CLOSE
 ACCEPT_AND_HANG = Action.ACCEPT_AND_HANG
 CLOSE_WHILE_READING = Action.CLOSE_WHILE_READING
 
-Step = str | bytes | Action
+
+@dataclass(frozen=True)
+class After:
+    """Answer when the event comes."""
+
+    event: asyncio.Event
+    reply: str
+
+
+Step = str | bytes | Action | After
 POSITIVE: dict[Stage, str] = {
     "BANNER": "220 scripted ESMTP",
     "STARTTLS": "220 go ahead",
@@ -69,6 +78,14 @@ class _Conversation:
     sender: str = ""
     recipient: str = ""
     commands: list[str] = field(default_factory=list)
+    last_reply: str = ""
+
+    def note_address(self, verb: str, command: str) -> None:
+        address = command.partition("<")[2].partition(">")[0]
+        if verb == "MAIL":
+            self.sender = address
+        elif verb == "RCPT":
+            self.recipient = address
 
 
 class ScriptedSmtp:
@@ -169,27 +186,20 @@ class ScriptedSmtp:
             going = await self._obey(talk, command)
 
     async def _obey(self, talk: _Conversation, command: str) -> bool:
-        verb, _, rest = command.partition(" ")
-        match verb.upper():
+        verb = command.partition(" ")[0].upper()
+        match verb:
             case "EHLO" | "HELO":
                 return await self._answer(talk, "EHLO", self._greeting(talk))
             case "STARTTLS":
                 return await self._answer(talk, "STARTTLS") and await self._secure(talk)
-            case "AUTH":
-                return await self._answer(talk, "AUTH")
-            case "MAIL":
-                talk.sender = between(rest)
-                return await self._answer(talk, "MAIL")
-            case "RCPT":
-                talk.recipient = between(rest)
-                return await self._answer(talk, "RCPT")
             case "DATA":
                 return await self._data(talk)
-            case "RSET":
-                return await self._answer(talk, "RSET")
             case "QUIT":
                 await self._answer(talk, "QUIT")
                 return False
+            case "AUTH" | "RSET" | "MAIL" | "RCPT":
+                talk.note_address(verb, command)
+                return await self._answer(talk, verb)
         return await self._say(talk, "502 5.5.2 no such command")
 
     def _greeting(self, talk: _Conversation) -> str:
@@ -205,7 +215,7 @@ class ScriptedSmtp:
 
     async def _data(self, talk: _Conversation) -> bool:
         said = await self._answer(talk, "DATA")
-        if not said or self._last_reply[:3] != "354":
+        if not said or talk.last_reply[:3] != "354":
             return said
         if self._peek("MESSAGE") is CLOSE_WHILE_READING:
             await talk.reader.readline()
@@ -220,10 +230,14 @@ class ScriptedSmtp:
     async def _answer(self, talk: _Conversation, stage: Stage, default: str = "", content: bytes | None = None) -> bool:
         queued = self._next.get(stage)
         step = queued.popleft() if queued else self._always.get(stage, default or POSITIVE.get(stage, "250 ok"))
-        if content is not None and (step in {ACCEPT_AND_CLOSE, ACCEPT_AND_HANG} or str(step).startswith("2")):
+        reply = step.reply if isinstance(step, After) else step
+        if content is not None and (reply in {ACCEPT_AND_CLOSE, ACCEPT_AND_HANG} or str(reply).startswith("2")):
             self.accepted.append(Accepted(talk.sender, talk.recipient, content, talk.number))
         await self._note(stage)
         match step:
+            case After(event, reply):
+                await event.wait()
+                return await self._say(talk, reply)
             case Action.HANG | Action.ACCEPT_AND_HANG:
                 await asyncio.Event().wait()
                 return False
@@ -235,7 +249,7 @@ class ScriptedSmtp:
         if isinstance(reply, bytes):
             talk.writer.write(reply)
         else:
-            self._last_reply = reply
+            talk.last_reply = reply
             talk.writer.write(wire(reply))
         await talk.writer.drain()
         return not (isinstance(reply, str) and reply.startswith("421"))
@@ -247,7 +261,3 @@ def wire(reply: str) -> bytes:
     lines = [first, *rest]
     marked = [f"{code}{'-' if number < len(lines) - 1 else ' '}{line}" for number, line in enumerate(lines)]
     return "".join(f"{line}\r\n" for line in marked).encode()
-
-
-def between(rest: str) -> str:
-    return rest.partition("<")[2].partition(">")[0]

@@ -7,10 +7,12 @@ import json
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+import psycopg
 
 from embedded_stack.binaries import ProgramMissingError
 from embedded_stack.journey import NOTIFICATION_HEADER, Journey, settled_journeys, table
@@ -18,22 +20,34 @@ from embedded_stack.place import claimed_place
 from embedded_stack.sample_events import SampleEvent, commit, sample_events
 from embedded_stack.server import ServerFailedError
 from embedded_stack.stack import Stack, running_stack
+from embedded_stack.terminal import log_warnings_only, say, show
 from embedded_stack.worker_process import WorkerFailedError
 from worker_ops.migrations import MigrationError
+from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
 DATA = Path(".data")
 ARRIVAL_SECONDS = 90.0
 SETTLING_SECONDS = 10.0
 CHECK_SECONDS = 0.5
-INTERRUPTED = 128 + signal.SIGINT
+SIGNAL_BASE = 128
+FAILURES = (
+    ServerFailedError,
+    ProgramMissingError,
+    WorkerFailedError,
+    MigrationError,
+    RedisUnavailable,
+    RedisError,
+    psycopg.Error,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What `--json` prints; the time is from the first commit to the last mail's job being done."""
+    """What came of it; the time is from the first commit until the last job is done."""
 
     journeys: list[Journey]
     elapsed_ms: int
@@ -44,35 +58,54 @@ class Result:
         return [journey for journey in self.journeys if not journey.is_complete]
 
     def as_json(self) -> str:
-        """One line for machines."""
-        emails = sum(journey.mail is not None for journey in self.journeys)
+        """One line for machines: events handled, mails received."""
         events = sum(journey.handled is not None for journey in self.journeys)
-        return json.dumps({"ok": not self.missing, "events": events, "emails": emails, "elapsedMs": self.elapsed_ms})
+        emails = sum(journey.mail is not None for journey in self.journeys)
+        line = {"ok": not self.missing, "events": events, "emails": emails, "elapsedMs": self.elapsed_ms}
+        return json.dumps(line, separators=(",", ":"))
 
 
 def main(arguments: list[str]) -> int:
-    """Run it and return the exit code: 0 when everything arrived, 1 when not, 130 when interrupted before that."""
+    """Run it and return the exit code: 0 when everything arrived, 1 when not, 130 or 143 when told to stop before."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    log_warnings_only()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        with claimed_place(DATA.absolute()) as place, running_stack(place, say) as stack:
-            result = send_and_follow(stack)
-            report(result, as_json=options.json)
-            if options.serve:
-                serve(stack, place)
-    except KeyboardInterrupt:
-        say("interrupted: everything is stopped")
-        return INTERRUPTED
-    except (ServerFailedError, ProgramMissingError, WorkerFailedError, MigrationError, OSError) as error:
+        return first_run(as_json=options.json, stay=options.serve)
+    except KeyboardInterrupt as interruption:
+        say("told to stop: everything is down")
+        return SIGNAL_BASE + int(interruption.args[0])
+    except FAILURES as error:
         say(f"failed: {error}")
         return 1
+
+
+def first_run(*, as_json: bool, stay: bool) -> int:
+    """From nothing to received mails, and back to nothing."""
+    data = DATA.absolute()
+    with claimed_place(data) as place:
+        if place != data:
+            say(f"another `./dev run` is using {data}, so this one uses {place} (`./dev shell` sees the other one)")
+        return run_in(place, as_json=as_json, stay=stay)
+
+
+def run_in(place: Path, *, as_json: bool, stay: bool) -> int:
+    """Start everything, follow the events, stop everything."""
+    with running_stack(place, say) as stack:
+        result = send_and_follow(stack)
+        report(result)
+        if as_json:
+            show(result.as_json())
+        if stay:
+            serve(stack, place)
     return 1 if result.missing else 0
 
 
 def send_and_follow(stack: Stack) -> Result:
     """Commit the events and wait for what they cause."""
     events = sample_events()
-    say(f"committing {len(events)} events to domain_event_outbox, one transaction each")
+    say(f"committing {len(events)} events to domain_event_outbox, each in its own transaction")
     started = time.monotonic()
     commit(stack.variables["DATABASE_URL"], events)
     wait_for_mails(stack, events)
@@ -80,8 +113,8 @@ def send_and_follow(stack: Stack) -> Result:
     return Result(journeys, round((time.monotonic() - started) * 1000))
 
 
-def wait_for_mails(stack: Stack, events: list[SampleEvent]) -> None:
-    """Block until every mail is here, a worker has died, or too much time has passed (what is missing shows then)."""
+def wait_for_mails(stack: Stack, events: Sequence[SampleEvent]) -> None:
+    """Block until every mail is here or too much time has passed. Raises WorkerFailedError when a worker dies."""
     expected = {event.notification_id for event in events} - {None}
     deadline = time.monotonic() + ARRIVAL_SECONDS
     while time.monotonic() < deadline:
@@ -92,58 +125,34 @@ def wait_for_mails(stack: Stack, events: list[SampleEvent]) -> None:
         stack.check()
 
 
-def report(result: Result, *, as_json: bool) -> None:
-    """Show the table on standard output, then the line for machines if it is wanted."""
-    print(f"\n{table(result.journeys)}\n")
+def report(result: Result) -> None:
+    """Show what travelled where and when, and name what did not arrive."""
+    show(f"\n{table(result.journeys)}\n")
     for journey in result.missing:
         say(f"did not arrive: {journey.event.event_type} {journey.event.id}: {journey.stopped_at}")
-    if as_json:
-        print(result.as_json())
-    sys.stdout.flush()
 
 
 def serve(stack: Stack, place: Path) -> None:
-    """Keep everything up until Ctrl-C or SIGTERM, which is the good end of it."""
+    """Keep everything up until told to stop, which is the good end of it. Raises WorkerFailedError when one dies."""
     events, notifications = stack.workers
-    say(
-        f"""
-Everything stays up until Ctrl-C. Try, in another terminal:
-  ./dev shell -c 'redis-cli LLEN intelliflow:events:wait'
-  ./dev shell -c 'psql -c "SELECT status, count(*) FROM domain_event_outbox GROUP BY status"'
+    say(f"""\
+Everything stays up until Ctrl-C. Things to try, in another terminal:
+  ./dev shell -c 'psql -f shared/embedded_stack/one_lead.sql'         commit an event (edit the file first, or not)
+  ls -t '{place / "mails"}'
+  ./dev shell -c 'psql -c "TABLE domain_event_outbox ORDER BY position DESC LIMIT 3"'
+  ./dev shell -c 'redis-cli LLEN intelliflow:notifications:email:wait'
   curl {events.url}/health/detailed
   curl {notifications.url}/metrics
   tail -f '{notifications.log}'
-  ls '{place / "mails"}'
-or commit an event of your own:
-  ./dev shell -c 'psql -c "{YOUR_OWN_EVENT}"'
-"""
-    )
-    with suppressed_interrupt():
+""")
+    with suppress(KeyboardInterrupt):
         while True:
             time.sleep(CHECK_SECONDS)
             stack.check()
 
 
-YOUR_OWN_EVENT = (
-    "INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id, payload) VALUES "
-    "(gen_random_uuid(), \\$\\$lead.created\\$\\$, \\$\\$Lead\\$\\$, \\$\\$lead-1\\$\\$, \\$\\$t1\\$\\$, "
-    "jsonb_build_object(\\$\\$leadId\\$\\$, \\$\\$lead-1\\$\\$, \\$\\$tenantId\\$\\$, \\$\\$t1\\$\\$, "
-    "\\$\\$email\\$\\$, \\$\\$you@example.com\\$\\$))"
-)
-
-
-@contextmanager
-def suppressed_interrupt() -> Iterator[None]:
-    """End the block quietly when interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        return
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal; standard output is for results."""
-    print(text, file=sys.stderr, flush=True)
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise KeyboardInterrupt(number)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

@@ -71,7 +71,7 @@ def queue_names() -> tuple[QueueName, QueueName]:
 def settled_journeys(
     redis_url: str, events: Sequence[SampleEvent], mails: Sequence[ReceivedMail], *, seconds: float
 ) -> list[Journey]:
-    """Read the journeys, waiting up to `seconds` for all of them to be complete (a mail comes before its job is done)."""
+    """Read the journeys, waiting up to `seconds` for them to be complete: a mail comes before its job is done."""
     return asyncio.run(_settled_journeys(redis_url, events, mails, time.monotonic() + seconds))
 
 
@@ -131,10 +131,10 @@ def _cells(journey: Journey) -> Iterator[str]:
     yield journey.event.event_type
     yield datetime.fromtimestamp(since, UTC).strftime("%H:%M:%S.%f")[:-3]
     for job in (journey.handled, journey.notified):
-        yield _milliseconds(since, job and job.queued_at)
-        yield _milliseconds(since, job and job.finished_at)
+        yield _milliseconds(since, job.queued_at if job else None)
+        yield _milliseconds(since, job.finished_at if job else None)
         yield str(job.attempts) if job else "-"
-    yield _milliseconds(since, journey.mail and journey.mail.received_at.timestamp())
+    yield _milliseconds(since, journey.mail.received_at.timestamp() if journey.mail else None)
     yield ", ".join(journey.mail.recipients) if journey.mail else ""
 
 

@@ -222,5 +222,5 @@ class _Conversation(SMTP):
     def drop(self) -> None:
         """Break the connection off."""
         transport = self._original_transport or self.transport
-        if isinstance(transport, asyncio.Transport):
+        if isinstance(transport, asyncio.Transport) and not transport.is_closing():
             transport.abort()

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +17,7 @@ from embedded_stack.binaries import postgres_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def claimed_place(data: Path) -> Iterator[Path]:
 
 @contextmanager
 def announced_environment(place: Path, product: Mapping[str, str]) -> Iterator[None]:
-    """Let `./dev shell` find the stack: variables in `environment`, and `redis-cli` and `psql` that know where to go."""
+    """Let `./dev shell` find the stack: variables in `environment`, and a `redis-cli` and `psql` that go there."""
     variables = {**product, **_redis_cli_variables(product["REDIS_URL"]), **_psql_variables(product["DATABASE_URL"])}
     file = place / "environment"
     file.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""`redis-cli COMMAND [ARGUMENT...]` for machines without it: one command to REDIS_URL, its answer as redis-cli shows it."""
+"""`redis-cli COMMAND [ARGUMENT...]` where there is none: one command to REDIS_URL, its answer as redis-cli pipes it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from embedded_stack.terminal import log_warnings_only, say
 from worker_runtime.bullmq.connection import RedisConnection, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ async def main(command: list[str]) -> int:
     try:
         answer = await redis.call(*command or ["PING"])
     except (RedisError, RedisUnavailable) as error:
-        sys.stderr.write(f"(error) {error}\n")
+        say(f"(error) {error}")
         return 1
     finally:
         await redis.close()
@@ -38,4 +39,5 @@ def lines_of(answer: Any) -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
+    log_warnings_only()
     raise SystemExit(asyncio.run(main(sys.argv[1:])))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 TENANT = "first-run"
 OWNER = {"ownerId": "owner-1", "ownerEmail": "sam.seller@intelliflow.example", "ownerName": "Sam Seller"}
@@ -24,12 +25,7 @@ PEOPLE = (
     ("Radia", "Perlman", "Spanning Trees Nursery"),
 )
 CUSTOMERS = 2
-# What a writer gives; every other column has a default, so that any language's ORM can insert.
-INSERT = """
-    INSERT INTO domain_event_outbox
-        (id, event_type, aggregate_type, aggregate_id, tenant_id, payload, metadata)
-    VALUES (%s, %s, 'Lead', %s, %s, %s, %s)
-"""
+INSERT = Path(__file__).with_name("insert_event.sql")
 
 
 @dataclass
@@ -56,19 +52,13 @@ def sample_events() -> list[SampleEvent]:
 
 def commit(database_url: str, events: list[SampleEvent]) -> None:
     """Commit each in a transaction of its own, as an application would beside its own data."""
+    insert = INSERT.read_bytes()
     with psycopg.connect(database_url) as connection:
         for event in events:
             event.committed_at = time.time()
             metadata = {"correlationId": str(uuid4()), "timestamp": _now(), "version": "1.0"}
-            values = [
-                event.id,
-                event.event_type,
-                event.lead_id,
-                TENANT,
-                json.dumps(event.payload),
-                json.dumps(metadata),
-            ]
-            connection.execute(INSERT, values)
+            row = [event.id, event.event_type, "Lead", event.lead_id, TENANT, Jsonb(event.payload), Jsonb(metadata)]
+            connection.execute(insert, row)
             connection.commit()
 
 

@@ -86,11 +86,13 @@ class Server(ABC):
         if self._process is not None:
             return
         self._make_directory()
-        with self._exclusive() as lock:
-            self._prepare()
-            deadline = time.monotonic() + START_SECONDS
-            while not self._attempt(lock, deadline):
-                time.sleep(POLL_SECONDS)
+        try:
+            with self._exclusive() as lock:
+                self._prepare()
+                self._start_holding(lock)
+        except BaseException:
+            self.kill()
+            raise
         self._port_is_ours_to_choose = False
 
     def stop(self) -> None:
@@ -125,6 +127,11 @@ class Server(ABC):
     def _answers(self) -> bool:
         """Say whether it can be used, within a second."""
 
+    def _start_holding(self, lock: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._attempt(lock, deadline):
+            time.sleep(POLL_SECONDS)
+
     def _attempt(self, lock: int, deadline: float) -> bool:
         log_before = self.log.stat().st_size if self.log.exists() else 0
         self._process = self._spawn(lock)
@@ -132,7 +139,6 @@ class Server(ABC):
             if self._answers():
                 return True
             if time.monotonic() > deadline:
-                self.kill()
                 raise ServerFailedError(self._explain(f"did not answer within {START_SECONDS:.0f} s", log_before))
             time.sleep(POLL_SECONDS)
         status, self._process = self._process.returncode, None

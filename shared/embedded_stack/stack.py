@@ -87,18 +87,18 @@ def _running_workers(
     logs: Path, variables: dict[str, str], announce: Callable[[str], None]
 ) -> Iterator[list[WorkerProcess]]:
     environment = {**os.environ, **variables}
-    workers = [
-        WorkerProcess(name, environment=environment, port=free_port(port), logs=logs) for name, port in WORKERS.items()
-    ]
+    workers: list[WorkerProcess] = []
     try:
+        for name, port in WORKERS.items():
+            workers.append(WorkerProcess(name, environment=environment, port=free_port(port), logs=logs))
         for worker in workers:
             worker.wait_until_ready()
-            announce(
-                f"{worker.name}: pid {worker.pid}, {worker.url}/health/ready, {worker.url}/metrics, log {worker.log}"
-            )
+            announce(f"{worker.name}: {worker.url}/health/detailed and /metrics, log {worker.log}")
         yield workers
     finally:
         for worker in workers:
             worker.ask_to_stop()
         for worker in workers:
             worker.wait_until_stopped()
+    for worker in workers:
+        worker.check_drained()

@@ -115,7 +115,7 @@ class Breaker:
 
     def _note_redis(self, *, away: bool, error: Exception | None = None) -> None:
         if away and not self._redis_away:
-            log.warning("circuit_state_unreachable", dependency=self.dependency, error=str(error), calls="allowed")
+            log.warning("circuit_state_unreachable", dependency=self.dependency, error=repr(error), calls="allowed")
         self._redis_away = away
 
 

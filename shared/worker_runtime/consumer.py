@@ -99,7 +99,7 @@ class Consumer(Generic[M]):
     @property
     def handed_back(self) -> int:
         """Jobs returned to the queue because they outlived the drain deadline."""
-        return self.engine.handed_back
+        return self.engine.interrupted
 
     @property
     def drained(self) -> asyncio.Event:

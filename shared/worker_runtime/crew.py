@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 # Handing jobs back after the deadline takes a few round trips to Redis.
-HAND_BACK_SECONDS = 3.0
-UNWIND_SECONDS = 1.0
-LEAVE_SECONDS = 5.0
+HAND_BACK_SECONDS = 2.0
+UNWIND_SECONDS = 0.2
+LEAVE_SECONDS = 2.0
 FIRST_TURN_LOOK_SECONDS = 0.01
 
 

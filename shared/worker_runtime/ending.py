@@ -22,13 +22,14 @@ log = structlog.get_logger()
 
 FAILED = 1
 SIGNAL_BASE = 128
-# What handing back and closing may take after the jobs' own deadline, before the process is ended whatever it does.
-CLOSING_SECONDS = 12.0
+# What handing back and closing may take after the jobs' own deadline, before the process is ended whatever it does;
+# an orchestrator that gives SHUTDOWN_TIMEOUT_MS and 5 s more never has to kill.
+CLOSING_SECONDS = 4.5
 
 
 @dataclass(frozen=True)
 class Ending:
-    """An exit code and why."""
+    """An exit code and why: 0 asked to by itself, 1 failed, 128 and the signal's number after a clean drain."""
 
     code: int
     reason: str

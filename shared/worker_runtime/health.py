@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker_runtime.health_board import HealthBoard
 
 START_SECONDS = 10.0
-STOP_SECONDS = 3.0
+STOP_SECONDS = 1.0
 HEALTH_JSON = "application/health+json"
 NO_STORE = {"Cache-Control": "no-store"}
 DRAFT_STATUS = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail", "ok": "pass", "error": "fail"}
@@ -61,7 +61,7 @@ class HealthServer:
             self._thread.join(STOP_SECONDS)
 
     def _serve(self) -> None:
-        runner = web.AppRunner(_application(self._routes), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(_application(self._routes), access_log=None, shutdown_timeout=0.5)
         try:
             self._loop.run_until_complete(self._listen(runner))
             self._listening.set()

@@ -76,18 +76,17 @@ class JobOptionsRetry:
             return backoff / 1000
         return self._named(backoff, options, attempts_made, random)
 
-    def _named(
-        self, backoff: Mapping[str, Any], options: Mapping[str, Any], attempts_made: int, random: Random
-    ) -> float | None:
-        kind, base, jitter = backoff.get("type"), backoff.get("delay") or 0, backoff.get("jitter") or 0
-        if kind == "fixed":
-            milliseconds = base
-        elif kind == "exponential":
-            milliseconds = base * 2 ** (attempts_made - 1)
-        elif kind in self.strategies:
+    def _named(self, backoff: Any, options: Mapping[str, Any], attempts_made: int, random: Random) -> float | None:
+        # A producer may have written anything here, and a worker survives it.
+        kind = backoff.get("type") if isinstance(backoff, dict) else None
+        if isinstance(kind, str) and kind in self.strategies:
             custom = self.strategies[kind](attempts_made, options)
             return None if custom is None else custom / 1000
-        else:
+        if kind not in ("fixed", "exponential"):
             return None
+        base, jitter = backoff.get("delay") or 0, backoff.get("jitter") or 0
+        if not (isinstance(base, (int, float)) and isinstance(jitter, (int, float))):
+            return None
+        milliseconds = base if kind == "fixed" else base * 2 ** (attempts_made - 1)
         # Node's jitter: between (1 - jitter) and 1 of the delay.
         return float(milliseconds * (1 - jitter * random.random()) / 1000)

@@ -46,7 +46,7 @@ M = TypeVar("M", bound=BaseModel)
 RENEWALS_PER_LOCK = 5
 # A blocking read may rest for this long; the connection's own patience must outlast it.
 BLOCKING_TIMEOUT_SECONDS = 15.0
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,11 @@ class Runtime(Generic[S]):
             token=self.token,
             gate=gate,
         )
+
+    def leave_alone(self, queue: str) -> None:
+        """Work nothing of a queue that is switched off: `/health/detailed` shows it as disabled, which is healthy."""
+        self.watch.disable(self.queue(queue))
+        self.log.info("queue_disabled", queue=self.settings.queue_name(queue).label)
 
     def breaker(self, dependency: str, call_seconds: float = 60.0) -> Breaker:
         """Return the circuit breaker of a dependency; no call behind it may take longer than `call_seconds`."""

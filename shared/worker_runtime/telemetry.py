@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
 
-FLUSH_SECONDS = 3.0
+FLUSH_SECONDS = 2.0
 NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 _propagator = TraceContextTextMapPropagator()
 

@@ -30,10 +30,15 @@ class Watch:
         self._dependencies = dependencies
         self._metrics = metrics
         self._queues: list[JobQueue] = []
+        self._disabled: set[str] = set()
 
     def count(self, queue: JobQueue) -> None:
         """Show this queue's counts."""
         self._queues.append(queue)
+
+    def disable(self, queue: JobQueue) -> None:
+        """Show this queue as one that nobody works here, on purpose."""
+        self._disabled.add(queue.name.label)
 
     async def beat(self) -> None:
         """Show that the event loop turns, and how late."""
@@ -60,4 +65,5 @@ class Watch:
             known = self._board.snapshot.queues.get(label, {})
             return label, {**known, "error": f"{type(error).__name__}: {error}".rstrip(": ")}
         self._metrics.queue_counted(label, counts)
-        return label, queue_report(counts)
+        report = queue_report(counts)
+        return label, {**report, "disabled": True} if label in self._disabled else report

@@ -46,7 +46,7 @@ class Worker(ABC, Generic[S]):
     def on_start(self, runtime: Runtime[S]) -> AbstractAsyncContextManager[Sequence[Loop]]:
         """Open resources in order, yield the loops, close in reverse: the one teardown path.
 
-        Entered once Redis answers. May raise to refuse the start; is cancelled when the start is. Closing gets 5 s.
+        Entered once Redis answers. May raise to refuse the start; is cancelled when the start is. Closing gets 2 s.
         """
 
     @classmethod

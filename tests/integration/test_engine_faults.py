@@ -16,10 +16,11 @@ from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from embedded_stack import RedisServer
     from worker_runtime.bullmq.leases import Lease
+    from worker_runtime.bullmq.producer import QueueCounts
 
 STEADY = replace(QUICK, lock_ms=10_000)
 
@@ -64,14 +65,14 @@ async def test_a_killed_redis_comes_back_to_a_worker_that_goes_on_at_once(queue:
     assert sum(count > 1 for count in runs.values()) <= 400
 
 
-def failed_visibly(queue: Bench):  # type: ignore[no-untyped-def]
+def failed_visibly(queue: Bench) -> Callable[[], Awaitable[bool]]:
     async def seen() -> bool:
         return queue.tally.seen["redis_failed"] > 0
 
     return seen
 
 
-async def patient_counts(queue: Bench):  # type: ignore[no-untyped-def]
+async def patient_counts(queue: Bench) -> QueueCounts:
     while True:
         try:
             return await queue.queue.counts()
@@ -192,10 +193,10 @@ def free_port() -> int:
 
 
 async def test_a_connection_closed_while_it_opens_is_closed(own_redis: RedisServer) -> None:
-    for _ in range(50):
+    for turns in range(50):
         connection = RedisConnection(own_redis.url, client_name="brief")
         await connection.open()
-        for _ in range(_ % 5):
+        for _ in range(turns % 5):
             await asyncio.sleep(0)
         async with asyncio.timeout(2):
             await connection.close()

@@ -7,7 +7,7 @@ import json
 import random
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from pydantic import BaseModel
@@ -61,7 +61,7 @@ class Outgoing:
         )
         self.stop = StopSignal()
 
-    async def __aenter__(self) -> Outgoing:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.consumer.run(self.stop))
         return self
 
@@ -113,13 +113,14 @@ async def test_done_is_completed_with_its_result(queue: Bench) -> None:
         (b"{}", "INVALID_PAYLOAD: recipient is missing"),
         (b'{"recipient": {}}', "INVALID_PAYLOAD: recipient.email is missing"),
         (b'{"recipient": {"email": 7}}', "INVALID_PAYLOAD: recipient.email: Input should be a valid string"),
-        (b'{"x": "' + b"y" * 5_000_000 + b'"}', "INVALID_PAYLOAD: 5000009 bytes, over QUEUE_MAX_PAYLOAD_BYTES (2097152)"),
+        (
+            b'{"x": "' + b"y" * 5_000_000 + b'"}',
+            "INVALID_PAYLOAD: 5000009 bytes, over QUEUE_MAX_PAYLOAD_BYTES (2097152)",
+        ),
     ],
     ids=["not json", "not utf-8", "too deep", "empty", "missing field", "wrong type", "5 MB"],
 )
-async def test_an_invalid_payload_is_a_dead_letter_and_the_next_job_runs(
-    queue: Bench, raw: bytes, reason: str
-) -> None:
+async def test_an_invalid_payload_is_a_dead_letter_and_the_next_job_runs(queue: Bench, raw: bytes, reason: str) -> None:
     await queue.queue.add(NewJob("job", raw, job_id="bad"))
     await queue.queue.add(NewJob("job", GOOD, job_id="good"))
     async with Outgoing(queue, done) as outgoing:

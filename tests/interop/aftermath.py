@@ -1,5 +1,6 @@
-"""What a queue looks like when its jobs are done, without what differs from run to run: two workers that treat jobs alike
-leave the same behind.
+"""What a queue looks like when its jobs are done, without what differs from run to run.
+
+Two workers that treat jobs alike leave the same behind.
 """
 
 from __future__ import annotations
@@ -90,5 +91,5 @@ def readable(fields: dict[str, str]) -> dict[str, Any]:
 async def until(condition: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
     """Ask Redis again and again until it is so; fails after `within` seconds."""
     async with asyncio.timeout(within):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  Redis cannot tell us; asking is the event
             await asyncio.sleep(0.01)

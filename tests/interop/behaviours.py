@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from worker_runtime import telemetry
-from worker_runtime.job import Job
 from worker_runtime.outcome import Done, Outcome, PermanentError
+
+if TYPE_CHECKING:
+    from worker_runtime.job import Job
 
 
 class Task(BaseModel):

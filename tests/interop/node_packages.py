@@ -1,4 +1,4 @@
-"""Node's BullMQ, installed once into `.cache/interop` by whoever needs it first and used from there without a network."""
+"""Node's BullMQ, installed once into `.cache/interop` by whoever needs it first; from then on no network is needed."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ RETRIES = [
 ]
 
 ORDERS = [
-    Scenario("priorities", (a_job("low", priority=10), a_job("high", priority=1), a_job("none"), a_job("top", lifo=True))),
+    Scenario(
+        "priorities", (a_job("low", priority=10), a_job("high", priority=1), a_job("none"), a_job("top", lifo=True))
+    ),
     Scenario("a priority kept at once", (failing("a", 1, priority=1, attempts=2), a_job("b", priority=2))),
     Scenario("a priority kept late", (failing("a", 1, priority=5, attempts=2, backoff=20), a_job("b", priority=6))),
     Scenario("delayed", (a_job("a", delay=80), a_job("b"))),
@@ -80,7 +82,9 @@ ORDERS = [
 
 DOUBLES = [
     Scenario("the same id", (a_job("a", data={"n": 1}), a_job("a", data={"n": 2}))),
-    Scenario("deduplicated until it ends", (a_job("a", deduplication={"id": "x"}), a_job("b", deduplication={"id": "x"}))),
+    Scenario(
+        "deduplicated until it ends", (a_job("a", deduplication={"id": "x"}), a_job("b", deduplication={"id": "x"}))
+    ),
     Scenario("deduplicated for a time", (a_job("a", deduplication={"id": "x", "ttl": 60_000}),)),
     Scenario(
         "the last one while it runs is kept",
@@ -131,7 +135,7 @@ async def test_both_workers_leave_the_same_behind(
 ) -> None:
     async def quiet() -> bool:
         counts = await node.queue("getJobCounts")
-        return sum(counts.values()) == counts["completed"] + counts["failed"]
+        return bool(sum(counts.values()) == counts["completed"] + counts["failed"])
 
     await scenario.add(node)
     await node.work(name="w")

@@ -117,7 +117,9 @@ def test_a_subject_or_body_is_no_template() -> None:
     assert mail.get_content() == "{{ 7 * 7 }}\n"
 
 
-@pytest.mark.parametrize("injected", ["a\r\nBcc: eve@example.org", "a\nb", "a\rb", "a\x00", "a\u2028b", "a\x85b", "a\n"])
+@pytest.mark.parametrize(
+    "injected", ["a\r\nBcc: eve@example.org", "a\nb", "a\rb", "a\x00", "a\u2028b", "a\x85b", "a\n"]
+)
 def test_a_line_break_in_a_header_is_refused(injected: str) -> None:
     subject = refusal({"subject": injected, "body": "b"})
     identifier = refusal({"body": "b"}, notificationId=injected)
@@ -154,7 +156,10 @@ def test_no_attachments_are_no_reason_to_refuse() -> None:
 
 
 def test_without_an_address_there_is_no_mail() -> None:
-    assert str(refusal({"body": "b"}, recipient={"phone": "+15005550006"})) == "INVALID_PAYLOAD: recipient.email is missing"
+    assert (
+        str(refusal({"body": "b"}, recipient={"phone": "+15005550006"}))
+        == "INVALID_PAYLOAD: recipient.email is missing"
+    )
 
 
 def test_every_line_can_travel() -> None:

@@ -27,7 +27,12 @@ def parse(**changes: Any) -> Notification:
 def test_what_the_contract_shows_is_read() -> None:
     notification = parse(
         priority="URGENT",
-        recipient={"id": "l-1", "email": "ada@example.com", "phone": "+15005550006", "webhookUrl": "https://example.com"},
+        recipient={
+            "id": "l-1",
+            "email": "ada@example.com",
+            "phone": "+15005550006",
+            "webhookUrl": "https://example.com",
+        },
         content={"subject": "s", "body": "b", "htmlBody": "<b>b</b>", "templateId": "t", "templateData": {"a": 1}},
         metadata={"eventId": "e-1"},
         scheduledAt="2030-01-01T00:00:00Z",

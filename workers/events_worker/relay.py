@@ -76,7 +76,10 @@ class Relay:
             self.drained.clear()
             return self._wait_out(outage)
         self._note_recovery()
-        (self.drained.clear if handled else self.drained.set)()
+        if handled:
+            self.drained.clear()
+        else:
+            self.drained.set()
         return 0.0 if handled == self._batch_size else self._poll_seconds
 
     async def _settle(self, batch: Batch) -> None:

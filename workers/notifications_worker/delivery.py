@@ -8,19 +8,19 @@ sends again, under the same Message-ID; one killed after the record never does.
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from notifications_worker.channel import Circuit, NotAccepted
+from notifications_worker.claim import Claim
 from notifications_worker.notification import DeliveryResult
 from worker_runtime.breaker import CircuitOpen
 from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.logs import bound
-from worker_runtime.outcome import Defer, Done, Hold, PermanentError
+from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, PermanentError, Retry
 from worker_runtime.state import AlreadySent, InProgress, Unknown
 
 if TYPE_CHECKING:
@@ -35,17 +35,13 @@ if TYPE_CHECKING:
     from worker_runtime.outcome import Outcome
     from worker_runtime.state import DeliveryRecords
 
-__all__ = ["OUTCOMES", "TIME_LIMIT_SECONDS", "Delivery"]
+__all__ = ["OUTCOMES", "Delivery"]
 
 log = structlog.get_logger()
 
 # The values of the delivery metric's `outcome` label: one for each end of a call to a provider.
-OUTCOMES = ("accepted", "Retry", "Defer", "DeadLetter", "unknown")
-# Longer than a mail server may take by its own rules; a claim outlives it, so that nobody else sends meanwhile.
-TIME_LIMIT_SECONDS = 600.0
-CLAIM_SECONDS = TIME_LIMIT_SECONDS + 30.0
+OUTCOMES = ("accepted", "retried", "deferred", "rejected", "unknown")
 STATE_PAUSE_SECONDS = 1.0
-RECORD_PAUSE_SECONDS = 0.2
 IN_PROGRESS_PAUSE_SECONDS = 5.0
 # Jobs that met an outage come back one after another rather than all at once.
 SPREAD_SECONDS = 2.0
@@ -199,49 +195,6 @@ class Delivery:
         return Done(result.as_json())
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to send one notification, against other jobs with the same notificationId.
-
-    It belongs to the job, not to the attempt, which BullMQ's lock guards already: when a worker is killed, the next
-    attempt need not wait for the dead one's claim to run out.
-    """
-
-    records: DeliveryRecords
-    job: Job[Notification]
-
-    async def take(self) -> Any:
-        """See `DeliveryRecords.claim`."""
-        return await self.records.claim(*self._whose, CLAIM_SECONDS)
-
-    async def sending(self) -> bool:
-        """See `DeliveryRecords.sending`."""
-        return await self.records.sending(*self._whose, CLAIM_SECONDS)
-
-    async def sent(self, provider_message_id: str | None) -> None:
-        """Record the acceptance. Waits for a Redis that is away: forgetting it now would send the message twice."""
-        while True:
-            try:
-                await self.records.sent(*self._whose, provider_message_id or "")
-            except (RedisUnavailable, RedisError) as error:
-                log.warning("delivery_not_recorded_yet", error=str(error))
-                await asyncio.sleep(RECORD_PAUSE_SECONDS)
-            else:
-                return
-
-    async def release(self) -> None:
-        """Give it back after a message that surely was not sent. Losing that costs nothing but a warning later."""
-        try:
-            await self.records.release(*self._whose)
-        except (RedisUnavailable, RedisError) as error:
-            log.warning("delivery_claim_not_released", error=str(error))
-
-    @property
-    def _whose(self) -> tuple[str, str, str]:
-        payload = self.job.payload
-        return payload.tenant_id, payload.notification_id, f"{self.job.queue}:{self.job.id}"
-
-
 def in_progress(seconds: float) -> Defer:
     """Say that another job with the same notificationId is being sent; it is looked at again soon."""
     reason = "another job with the same notificationId is being sent"
@@ -250,7 +203,15 @@ def in_progress(seconds: float) -> Defer:
 
 def outcome_label(verdict: Verdict) -> str:
     """Return the metric's word for a verdict."""
-    return "unknown" if verdict.circuit is Circuit.UNTOLD else type(verdict.outcome).__name__
+    if verdict.circuit is Circuit.UNTOLD:
+        return "unknown"
+    match verdict.outcome:
+        case Retry():
+            return "retried"
+        case Defer():
+            return "deferred"
+        case DeadLetter():
+            return "rejected"
 
 
 def correlation(notification: Notification) -> Any:

@@ -21,7 +21,7 @@ def _sender(value: str) -> str:
             value, allow_display_name=True, check_deliverability=False, globally_deliverable=False
         )
     except email_validator.EmailNotValidError as error:
-        raise ValueError(f"is not an address: {error}") from None
+        raise ValueError(f"not an address: {error}") from None
     return value
 
 
@@ -29,7 +29,7 @@ def _certificates(value: str) -> str:
     try:
         ssl.create_default_context(cafile=value)
     except OSError as error:
-        raise ValueError(f"is not a readable file with certificates ({type(error).__name__})") from None
+        raise ValueError(f"not a readable file with certificates ({type(error).__name__})") from None
     return value
 
 

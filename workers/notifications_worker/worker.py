@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-import structlog
-
 from notifications_worker.channels import CHANNELS
-from notifications_worker.delivery import TIME_LIMIT_SECONDS, Delivery
+from notifications_worker.claim import TIME_LIMIT_SECONDS
+from notifications_worker.delivery import Delivery
 from notifications_worker.notification import Notification
 from notifications_worker.settings import NotificationsSettings
 from worker_runtime.state import DeliveryRecords
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from worker_runtime.runtime import Runtime
 
 __all__ = ["NotificationsWorker"]
-
-log = structlog.get_logger()
 
 # The rare call that a provider takes longer over loses its lease as the circuit's probe, and another may probe; a lease
 # as long as the time limit would leave the circuit half-open that long after a worker died probing.
@@ -45,7 +42,7 @@ class NotificationsWorker(Worker[NotificationsSettings]):
             loops = []
             for queue, open_channel in CHANNELS.items():
                 if not runtime.settings.enabled(queue):
-                    log.info("channel_disabled", queue=runtime.settings.queue_name(queue).label)
+                    runtime.leave_alone(queue)
                     continue
                 channel = await opened.enter_async_context(open_channel(runtime.settings))
                 loops.append(consumer(runtime, queue, channel))

@@ -114,7 +114,8 @@ class QueueEngine:
         self._bug: BaseException | None = None
         self.heartbeat = Heartbeat()
         self.idle = asyncio.Event()
-        self.handed_back = 0
+        # Jobs that had begun and outlived the drain deadline.
+        self.interrupted = 0
 
     @property
     def in_flight(self) -> int:
@@ -318,21 +319,21 @@ class QueueEngine:
             lease.abort()
         if self._chains:
             await asyncio.wait(self._chains, timeout=UNWIND_SECONDS)
-        await self._hand_back(leases)
+        self.interrupted += await self._hand_back(leases)
 
-    async def _hand_back(self, leases: list[Lease]) -> None:
+    async def _hand_back(self, leases: list[Lease]) -> int:
         # The head of `wait` is filled backwards: the job claimed last goes first.
         ordered = sorted(leases, key=lambda lease: lease.sequence, reverse=True)
         answers = await asyncio.gather(
             *(self.scripts.hand_back(lease.job.id) for lease in ordered), return_exceptions=True
         )
         returned = sum(isinstance(answer, int) and answer >= 0 for answer in answers)
-        self.handed_back += returned
         self._counters.handed_back(returned)
         for lease, answer in zip(ordered, answers, strict=True):
             self._leases.release(lease)
             if isinstance(answer, BaseException):
                 log.warning("hand_back_failed", queue=self._queue.label, jobId=lease.job.id.decode(), error=str(answer))
+        return returned
 
 
 ASK_AGAIN = Answer(limited_ms=1)

@@ -28,7 +28,7 @@ STANDARD_KEYS = "wait paused meta id completed delayed active events marker"
 DELAYED_KEYS = "marker meta id delayed completed events"
 PRIORITIZED_KEYS = "marker meta id prioritized delayed completed active events pc"
 BULK_CHUNK = 500
-HIGHEST_PRIORITY_NUMBER = 2_097_152
+HIGHEST_PRIORITY_NUMBER = 2_097_151
 # Node stores these under short names.
 SHORT_NAMES = {
     "failParentOnFailure": "fpof",

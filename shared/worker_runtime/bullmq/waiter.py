@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # long that can hide a job.
 BLOCK_SECONDS = 5
 PAUSE_AFTER_ERROR_SECONDS = 0.1
+UNBLOCK_AGAIN_SECONDS = 0.01
 
 
 class MarkerWaiter:
@@ -50,9 +51,10 @@ class MarkerWaiter:
         if self._read is None:
             return
         try:
-            if not self._read.done():
+            while not self._read.done():
+                # Asked too early it finds nobody blocked and is lost: the read is on its way over another connection.
                 await self._commands.call("CLIENT", "UNBLOCK", self._client[1])
-            await self._read
+                await asyncio.wait({self._read}, timeout=UNBLOCK_AGAIN_SECONDS)
             if self._take_marker():
                 await self._commands.call("ZADD", self._marker, 0, "0")
         except (RedisUnavailable, RedisError):

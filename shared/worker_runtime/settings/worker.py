@@ -111,7 +111,20 @@ def load(settings_type: type[S]) -> S:
     try:
         return settings_type()
     except ValidationError as error:
-        raise SettingsError(problems_in(settings_type, error)) from None  # The cause would repeat secrets.
+        problems = problems_in(settings_type, error) + _contradictions(settings_type, error)
+        raise SettingsError(list(dict.fromkeys(problems))) from None  # The cause would repeat secrets.
+
+
+def _contradictions(settings_type: type[S], error: ValidationError) -> list[str]:
+    """Find what pydantic does not look for while a single value is wrong: values that do not go together."""
+    wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+    fields = {name: field for name, field in settings_type.model_fields.items() if name in wrong}
+    defaults = {name: field.get_default(call_default_factory=True, validated_data={}) for name, field in fields.items()}
+    try:
+        settings_type(**defaults)
+    except ValidationError as second:
+        return [str(detail["ctx"]["error"]) for detail in second.errors() if not detail["loc"] and "ctx" in detail]
+    return []
 
 
 def warnings_about(settings: WorkerSettings) -> list[str]:

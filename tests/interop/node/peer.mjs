@@ -34,7 +34,8 @@ const behaviours = {
     await job.updateProgress(job.data.steps);
     return null;
   },
-  hang: () => new Promise(() => {}),
+  // For ever, or until its worker dies of it.
+  hang: job => (job.stalledCounter > 0 ? null : new Promise(() => {})),
   children: job => job.getChildrenValues(),
   context: job => job.opts.telemetry ?? null,
 };

@@ -1,22 +1,17 @@
-"""E-mail over SMTP: one recipient a message, the same bytes whenever the same notification is sent again."""
+"""E-mail over SMTP, one recipient a message."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import ssl
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import EmailPolicy
-from email.utils import format_datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from notifications_worker.channel import Accepted, ChannelName, NotAccepted
+from notifications_worker.channels.email_message import envelope
 from notifications_worker.channels.smtp_pool import SmtpPool
 from notifications_worker.channels.smtp_replies import SmtpFailure, classify, masked
-from notifications_worker.channels.smtp_session import Envelope, Relay
+from notifications_worker.channels.smtp_session import Relay
 from notifications_worker.templates import Rendered, Templates
 from worker_runtime.outcome import PermanentError
 
@@ -24,29 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from email.headerregistry import Address
 
+    from notifications_worker.channels.smtp_session import Envelope
     from notifications_worker.notification import Content, Notification
     from notifications_worker.settings import NotificationsSettings
 
 __all__ = ["EmailChannel", "email_channel"]
 
-NOTIFICATION_HEADER = "X-IntelliFlow-Notification-Id"
-IDENTIFIERS = {"Message-ID", NOTIFICATION_HEADER}
-LONGEST_PLAIN_IDENTIFIER = 900
-_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 _QUEUE_ID = re.compile(r"(?:\bqueued as |\bid=)([\w.-]{4,100})")
-
-
-class _Policy(EmailPolicy):
-    """Writes identifiers on one line as they are: Python would break a long one, or encode it, past all searching."""
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        if name in IDENTIFIERS and value.isascii() and len(value) <= LONGEST_PLAIN_IDENTIFIER:
-            return f"{name}: {value}\r\n".encode("ascii")
-        return super().fold_binary(name, value)
-
-
-# Seven bits, so that no server needs 8BITMIME; whatever an address needs, `Envelope.utf8` says.
-_SEVEN_BIT = _Policy(linesep="\r\n", cte_type="7bit")
 
 
 class EmailChannel:
@@ -72,31 +51,9 @@ class EmailChannel:
 
     def compose(self, notification: Notification, created_at: float) -> Envelope:
         """See `Channel`."""
-        recipient, sender = self.recipient(notification), self._sender.addr_spec
-        utf8 = not (recipient + sender).isascii()
-        try:
-            message = self._message(notification, recipient, created_at)
-            content = message.as_bytes(policy=_SEVEN_BIT.clone(utf8=utf8))
-        except ValueError as error:  # Half a surrogate pair, for one, which JSON can spell and no charset can.
-            raise PermanentError("INVALID_PAYLOAD", "content holds what cannot be written in an e-mail") from error
-        with_crlf = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
-        return Envelope(sender, recipient, with_crlf, message["Message-ID"], utf8)
-
-    def _message(self, notification: Notification, recipient: str, created_at: float) -> EmailMessage:
+        recipient = self.recipient(notification)
         words = self._words(notification.content)
-        message = EmailMessage(policy=_SEVEN_BIT)
-        message["From"] = self._sender
-        message["To"] = recipient
-        if words.subject:
-            message["Subject"] = _header("content.subject", words.subject)
-        message["Date"] = format_datetime(datetime.fromtimestamp(created_at, UTC))
-        message["Message-ID"] = message_id(notification, recipient, self._sender.domain)
-        message[NOTIFICATION_HEADER] = _header("notificationId", notification.notification_id)
-        message.set_content(words.text)
-        if words.html:
-            message.add_alternative(words.html, subtype="html")
-            _fix_boundary(message)
-        return message
+        return envelope(notification, words, self._sender, recipient, created_at)
 
     def _words(self, content: Content) -> Rendered:
         if content.attachments:
@@ -116,28 +73,10 @@ class EmailChannel:
         return Accepted(queue_id(answer) or message.message_id)
 
 
-def message_id(notification: Notification, recipient: str, domain: str) -> str:
-    """Return the Message-ID of this notification to this recipient: the same one however often it is sent."""
-    identity = f"{notification.tenant_id}\0{notification.notification_id}\0{recipient}"
-    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()
-    return f"<{base64.b32encode(digest).decode().rstrip('=').lower()}@{domain}>"
-
-
 def queue_id(answer: str) -> str | None:
     """Return the server's own name for an accepted message, where its 250 tells one as Postfix or Exim do."""
     found = _QUEUE_ID.search(answer)
     return found[1] if found else None
-
-
-def _header(field: str, value: str) -> str:
-    if _CONTROL_CHARACTERS.search(value):
-        raise PermanentError("INVALID_PAYLOAD", f"{field} holds a line break or another control character")
-    return value
-
-
-def _fix_boundary(message: EmailMessage) -> None:
-    """Derive the separator of the parts from the Message-ID; Python's own is random, and a resend is the same bytes."""
-    message.set_boundary("=_" + message["Message-ID"][1:33])
 
 
 def relay(settings: NotificationsSettings) -> Relay:
