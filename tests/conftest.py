@@ -72,17 +72,18 @@ def postgres_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Po
 
 
 @pytest.fixture(scope="session")
-def redis_for_all(request: pytest.FixtureRequest) -> str:
+def redis_for_all(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address that `redis_url` hands to one test after another."""
     if not EXTERNAL_REDIS:
-        return str(request.getfixturevalue("redis_of_session").url)
+        yield request.getfixturevalue("redis_of_session").url
+        return
     url = database_of_this_process(EXTERNAL_REDIS)
     with redis.Redis.from_url(url) as client:
         if client.dbsize():
-            pytest.exit(
-                "The tests empty the Redis database they use, and that of REDIS_URL holds keys: name another", 1
-            )
-    return url
+            number = urlsplit(url).path.strip("/")
+            pytest.exit(f"the tests empty the Redis database they use, and number {number} holds keys: name another", 1)
+        yield url
+        client.flushdb()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,7 +31,7 @@ class TinyProcess:
 
     async def said(self, event: str, matching: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any]:
         """Wait for a log line with that event; fails when the process ends without it."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
+        async with self._patience(PATIENCE_SECONDS, f"log line {event}"), self._news:
             while True:
                 for line in self.lines:
                     if line["event"] == event and matching(line):
@@ -47,7 +48,8 @@ class TinyProcess:
 
     async def answers(self, path: str, status: int, within: float = PATIENCE_SECONDS) -> Any:
         """Wait until `path` answers with that status, and return the body."""
-        async with asyncio.timeout(within):
+        body: Any = None
+        async with self._patience(within, f"{path} to answer {status}"):
             while True:
                 answered, body = await self.get(path)
                 if answered == status:
@@ -59,13 +61,22 @@ class TinyProcess:
 
     async def ended(self, within: float = PATIENCE_SECONDS) -> tuple[int, str]:
         """Wait for the end; return the exit code and the reason in the last line."""
-        async with asyncio.timeout(within):
+        async with self._patience(within, "the end"):
             await self.process.wait()
             await self._reader
         last = self.lines[-1]
         assert last["event"] == "worker_stopped", self.lines
         assert last["exitCode"] == self.process.returncode
         return last["exitCode"], last["reason"]
+
+    @asynccontextmanager
+    async def _patience(self, seconds: float, awaited: str) -> AsyncIterator[None]:
+        """Fail after `seconds` with what the worker said until then."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            pytest.fail(f"waited {seconds} s for {awaited}; the worker said {self.lines}")
 
     async def _read(self) -> None:
         assert self.process.stdout is not None

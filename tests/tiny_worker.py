@@ -11,6 +11,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
+import structlog
 from pydantic import BaseModel, Field
 
 from worker_runtime.loops import Heartbeat, Loop, StopSignal, repeat
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from worker_runtime.job import Job
     from worker_runtime.runtime import Runtime
+
+
+log = structlog.get_logger()
 
 
 class TinySettings(WorkerSettings):
@@ -79,6 +83,7 @@ class TinyWorker(Worker[TinySettings]):
 
 async def handle(job: Job[Task]) -> Outcome:
     task = job.payload
+    log.info("task_started")
     if task.do == "rest":
         await asyncio.sleep(task.seconds)
     if task.do == "refuse_to_end":

@@ -59,7 +59,7 @@ def running_stack(place: Path, announce: Callable[[str], None]) -> Iterator[Stac
 
 
 def _own_redis(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> str:
-    server = opened.enter_context(RedisServer(place / "valkey", port=free_port(REDIS_PORT)))
+    server = opened.enter_context(RedisServer(place / "valkey", port=free_port(REDIS_PORT), passwordless=True))
     announce(f"Valkey: 127.0.0.1:{server.port}")
     return server.url
 

@@ -18,16 +18,27 @@ if TYPE_CHECKING:
 
 
 class RedisServer(Server):
-    """A Valkey with a password; `durable` writes the append-only file, synced every second."""
+    """A Valkey with a password; `durable` writes the append-only file, synced every second.
+
+    `passwordless` lets every program on this machine in: the runbooks' commands and a Node producer then need nothing
+    but the port. Valkey itself refuses to let a client move its files, so what it lets in reaches the queues only.
+    """
 
     label = "Valkey"
     stop_signal = signal.SIGTERM
     hurry_signal = signal.SIGTERM
 
+    def __init__(
+        self, directory: Path, *, port: int | None = None, durable: bool = True, passwordless: bool = False
+    ) -> None:
+        super().__init__(directory, port=port, durable=durable)
+        self._passwordless = passwordless
+
     @property
     def url(self) -> str:
         """`redis://:password@127.0.0.1:port/0`."""
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        login = "" if self._passwordless else f":{self.password}@"
+        return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def ask(self, *command: str) -> str:
         """Send one command over a connection of its own and return the answer: `+OK`, `-ERR ...`, `:1`, or a string.
@@ -35,6 +46,7 @@ class RedisServer(Server):
         Raises OSError when nobody answers within a second.
         """
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            # Without a password the first answer is an error, which is skipped like the other.
             connection.sendall(_encoded("AUTH", self.password) + _encoded(*command))
             answers = connection.makefile("rb")
             answers.readline()
@@ -63,7 +75,7 @@ class RedisServer(Server):
         settings = {
             "bind": "127.0.0.1",
             "port": self.port,
-            "requirepass": self.password,
+            "requirepass": '""' if self._passwordless else self.password,
             "dir": ".",
             "daemonize": "no",
             "appendonly": "yes" if self.durable else "no",

@@ -13,7 +13,7 @@ import uvloop
 from worker_runtime import logs, telemetry
 from worker_runtime.ending import FAILED, Ending, end_process
 from worker_runtime.runtime import installed_version
-from worker_runtime.settings import SettingsError, load, warnings_about
+from worker_runtime.settings import SettingsError, load, misspelt, warnings_about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,7 @@ def check(settings_type: type[WorkerSettings]) -> int:
         settings = load(settings_type)
     except SettingsError as error:
         _print("error", error.problems)
+        _print("warning", misspelt(settings_type))
         return FAILED
     _print("warning", warnings_about(settings))
     print("configuration is valid")  # noqa: T201
@@ -79,6 +80,8 @@ def serve(worker: type[Worker[Any]], *, until_drained: bool = False) -> Ending:
     except SettingsError as error:
         for problem in error.problems:
             log.error("bad_setting", problem=problem)  # noqa: TRY400  the line says it all
+        for warning in misspelt(worker.settings_type):
+            log.warning("setting_warning", warning=warning)
         return Ending(FAILED, f"bad configuration: {len(error.problems)} wrong, each named above")
     logs.configure(settings.log_level, worker.name)
     for warning in warnings_about(settings):

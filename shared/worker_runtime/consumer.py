@@ -127,7 +127,7 @@ class Consumer(Generic[M]):
     @contextmanager
     def _observed(self, claimed: ClaimedJob) -> Iterator[None]:
         attempt = claimed.attempts_made + 1
-        job_id = text(claimed.id)
+        job_id = str(claimed)
         carrier = claimed.options.get("tm")
         with (
             structlog.contextvars.bound_contextvars(queue=self.name, jobId=job_id, attempt=attempt),
@@ -161,7 +161,7 @@ class Consumer(Generic[M]):
     def _job(self, claimed: ClaimedJob, payload: M) -> Job[M]:
         report = functools.partial(self.engine.scripts.report_progress, claimed.id)
         attempt = claimed.attempts_made + 1
-        return Job(text(claimed.id), claimed.name, self.name, payload, attempt, claimed.created_at, report)
+        return Job(str(claimed), claimed.name, self.name, payload, attempt, claimed.created_at, report)
 
     async def _within_limits(self, lease: Lease, job: Job[M]) -> tuple[Outcome, str]:
         """Run the handler; whatever it raises, a cancellation of its own making included, is an outcome."""

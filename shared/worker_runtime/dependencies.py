@@ -21,7 +21,8 @@ log = structlog.get_logger()
 
 PING_SECONDS = 0.5
 WAIT_BETWEEN_PINGS_SECONDS = 0.5
-SAY_WAITING_EVERY_SECONDS = 1.0
+# A little less than the two pauses above together, or every second line would be skipped for a millisecond.
+SAY_WAITING_EVERY_SECONDS = 0.9
 
 
 @dataclass

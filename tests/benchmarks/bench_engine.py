@@ -72,7 +72,12 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--jobs", type=int, default=10_000, help="backlog of each measurement (default 10000)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=20_000,
+        help="backlog of each measurement (default 20000: enough for Node to warm up)",
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (default 3)")
     parser.add_argument("--json", action="store_true", help="one machine-readable line instead of the table")
     return parser.parse_args()

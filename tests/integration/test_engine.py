@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine_harness import QUEUE, QUICK, Bench, bench, payload, until
-from worker_runtime.bullmq.engine import retention
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.bullmq.settler import retention
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -35,11 +35,6 @@ class Producer:
     async def add(self, **task: Any) -> None:
         await self.queue.add(NewJob("task", task, job_id="the-job"))
 
-    async def started(self) -> None:
-        async with asyncio.timeout(10):
-            while (await self.queue.counts()).active == 0:  # noqa: ASYNC110  Redis cannot tell; asking is the event
-                await asyncio.sleep(0.01)
-
     async def attempts_made(self) -> int:
         return int(await self.redis.call("HGET", EVENTS.key("the-job"), "atm") or 0)
 
@@ -67,8 +62,10 @@ async def test_a_signal_ends_an_idle_worker_cleanly(redis_url: str, number: sign
 async def test_a_job_in_flight_finishes_within_the_grace_and_health_says_draining(redis_url: str) -> None:
     async with producing(redis_url) as producer, tiny(redis_url, SHUTDOWN_TIMEOUT_MS="20000") as worker:
         await producer.add(do="rest", seconds=2)
-        await producer.started()
+        await worker.said("task_started")
+        await worker.said("worker_ready")
         worker.signal()
+        await worker.said("signal_received")
         body = await worker.answers("/health/ready", 503, within=1)
         assert body["state"] == "draining"
         assert (await worker.get("/health/live"))[0] == 200
@@ -81,7 +78,7 @@ async def test_a_job_in_flight_finishes_within_the_grace_and_health_says_drainin
 async def test_a_job_past_the_deadline_is_handed_back_with_no_attempt_burnt(redis_url: str) -> None:
     async with producing(redis_url) as producer, tiny(redis_url, SHUTDOWN_TIMEOUT_MS="300") as worker:
         await producer.add(do="rest", seconds=60)
-        await producer.started()
+        await worker.said("task_started")
         worker.signal()
         code, reason = await worker.ended(within=3)
         counts = await producer.queue.counts()
@@ -92,7 +89,7 @@ async def test_a_job_past_the_deadline_is_handed_back_with_no_attempt_burnt(redi
 async def test_a_second_signal_hands_back_at_once(redis_url: str) -> None:
     async with producing(redis_url) as producer, tiny(redis_url, SHUTDOWN_TIMEOUT_MS="60000") as worker:
         await producer.add(do="rest", seconds=60)
-        await producer.started()
+        await worker.said("task_started")
         worker.signal()
         await worker.said("signal_received")
         worker.signal()
@@ -106,7 +103,7 @@ async def test_a_second_signal_hands_back_at_once(redis_url: str) -> None:
 async def test_no_handler_can_keep_the_process_alive(redis_url: str, task: dict[str, Any]) -> None:
     async with producing(redis_url) as producer, tiny(redis_url, SHUTDOWN_TIMEOUT_MS="200") as worker:
         await producer.add(**task)
-        await producer.started()
+        await worker.said("task_started")
         worker.signal()
         code, reason = await worker.ended(within=6)
         assert code == 1
@@ -117,7 +114,7 @@ async def test_a_blocked_event_loop_is_not_live(redis_url: str) -> None:
     async with producing(redis_url) as producer, tiny(redis_url, LOOP_STALL_LIMIT_MS="1500") as worker:
         await worker.said("worker_ready")
         await producer.add(do="block", seconds=3.5)
-        await producer.started()
+        await worker.said("task_started")
         body = await worker.answers("/health/live", 503, within=2.2)
         assert body["reason"] == "event_loop_stalled"
         assert body["loops"]["event-loop"]["limitMs"] == 1500
@@ -201,7 +198,7 @@ async def test_a_loop_that_crashes_takes_the_process_down_and_its_siblings_drain
     bomb = tmp_path / "bomb"
     async with producing(redis_url) as producer, tiny(redis_url, TINY_CRASH_FILE=str(bomb)) as worker:
         await producer.add(do="rest", seconds=1)
-        await producer.started()
+        await worker.said("task_started")
         bomb.touch()
         assert await worker.ended(within=5) == (1, "loop crasher crashed: ZeroDivisionError: told to crash")
         assert (await producer.queue.counts()).completed == 1

@@ -90,6 +90,8 @@ class NodePeer:
     async def _read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
+            if not line.endswith(b"\n"):
+                break  # It was killed in the middle of a word.
             message = json.loads(line)
             if "news" in message:
                 self.news.append(message)

@@ -22,7 +22,7 @@ Added = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scenario:
-    """Jobs that Node adds before anybody works, in one call of `addBulk` or as flows.
+    """Jobs that Node adds, in one call of `addBulk` or as flows.
 
     `verdict`: a job is a dead letter by a verdict, which for Node is an error too and has a stack.
     """
@@ -75,9 +75,9 @@ ORDERS = [
         "priorities", (a_job("low", priority=10), a_job("high", priority=1), a_job("none"), a_job("top", lifo=True))
     ),
     Scenario("a priority kept at once", (failing("a", 1, priority=1, attempts=2), a_job("b", priority=2))),
-    Scenario("a priority kept late", (failing("a", 1, priority=5, attempts=2, backoff=20), a_job("b", priority=6))),
-    Scenario("delayed", (a_job("a", delay=80), a_job("b"))),
-    Scenario("delayed with a priority", (a_job("a", delay=80, priority=3), a_job("b", priority=4))),
+    Scenario("a priority kept late", (failing("a", 1, priority=5, attempts=2, backoff=200), a_job("b", priority=6))),
+    Scenario("delayed", (a_job("a", delay=200), a_job("b"))),
+    Scenario("delayed with a priority", (a_job("a", delay=200, priority=3), a_job("b", priority=4))),
 ]
 
 DOUBLES = [
@@ -133,25 +133,33 @@ SCENARIOS = {
 async def test_both_workers_leave_the_same_behind(
     scenario: Scenario, node: NodePeer, redis: RedisConnection, redis_url: str, queue_name: QueueName
 ) -> None:
-    async def quiet() -> bool:
-        counts = await node.queue("getJobCounts")
-        return bool(sum(counts.values()) == counts["completed"] + counts["failed"])
-
-    await scenario.add(node)
+    await node.queue("pause")
     await node.work(name="w")
-    await until(quiet)
+    await run(scenario, node)
     await node.stop_working()
     theirs = await aftermath(redis, queue_name)
 
     await redis.call("FLUSHDB")
-    await scenario.add(node)
+    await node.queue("pause")
     async with our_worker(redis, redis_url, queue_name):
-        await until(quiet)
+        await run(scenario, node)
     ours = await aftermath(redis, queue_name)
     assert ours.states == theirs.states
     assert comparable(ours, scenario) == comparable(theirs, scenario)
     assert ours.events == theirs.events
     assert ours.other_keys == theirs.other_keys
+
+
+async def run(scenario: Scenario, node: NodePeer) -> None:
+    """Let the worker at all jobs at once, so that its own start decides nothing, and wait until all have ended."""
+
+    async def quiet() -> bool:
+        counts = await node.queue("getJobCounts")
+        return bool(sum(counts.values()) == counts["completed"] + counts["failed"])
+
+    await scenario.add(node)
+    await node.queue("resume")
+    await until(quiet)
 
 
 def comparable(left: Aftermath, scenario: Scenario) -> dict[str, Added]:

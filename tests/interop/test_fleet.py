@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("node", "npm")
 
 QUICK_NODE = {"lockDuration": 1_000, "stalledInterval": 300, "maxStalledCount": 2}
-QUICK = replace(LIKE_NODE, lock_ms=1_000, renew_seconds=0.2, stalled_interval_ms=300)
+# The other kind may have emptied the queue; then there is nothing to wait for.
+SOON = 5.0
+QUICK_OURS: dict[str, Any] = {"lock_ms": 1_000, "renew_seconds": 0.2, "stalled_interval_ms": 300}
+QUICK = replace(LIKE_NODE, **QUICK_OURS)
 
 
 async def test_each_of_2000_jobs_runs_once_whoever_adds_and_whoever_works(
@@ -48,11 +53,7 @@ async def test_each_of_2000_jobs_runs_once_whoever_adds_and_whoever_works(
             )
             await queue.add(NewJob("fail", stumbles, job_id=f"ours-fails-{part}", options={"attempts": 2}))
             await node.queue("add", "fail", stumbles, {"jobId": f"theirs-fails-{part}", "attempts": 2, "backoff": 30})
-
-        async def all_completed() -> bool:
-            return (await queue.counts()).completed == 2_000
-
-        await until(all_completed, within=30)
+        await until(lambda: all_completed(queue, 2_000), within=30)
     await node.stop_working()
     theirs = [item["jobId"] for item in node.news if item["news"] == "ran"]
     runs = Counter([*theirs, *ours.ids])
@@ -66,6 +67,44 @@ async def test_each_of_2000_jobs_runs_once_whoever_adds_and_whoever_works(
         "delayed": 0,
         "failed": 0,
     }
+
+
+async def test_workers_of_both_kinds_are_killed_at_random_and_every_job_is_done(
+    packages: Path, redis: RedisConnection, redis_url: str, queue_name: QueueName
+) -> None:
+    jobs, at_once, kills = 4_000, 10, 3
+    queue, chance = JobQueue(redis, queue_name), Random(7)
+    await queue.add_bulk([NewJob("complete", {}, job_id=f"job-{n}") for n in range(jobs)])
+    runs: Counter[str] = Counter()
+
+    async def kill_ours() -> None:
+        async with our_process(redis_url, queue_name, **QUICK_OURS, concurrency=at_once) as victim:
+            assert victim.stdout is not None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SOON):
+                    for _ in range(chance.randrange(1, 300)):
+                        runs.update([json.loads(await victim.stdout.readline())["ran"]])
+            victim.kill()
+            async for line in victim.stdout:
+                runs.update([json.loads(line)["ran"]])
+
+    async def kill_theirs() -> None:
+        async with node_peer(packages, redis_url, queue_name) as victim:
+            await victim.work(**QUICK_NODE, concurrency=at_once)
+            with suppress(TimeoutError):
+                await victim.hears_many(chance.randrange(1, 300), "ran", within=SOON)
+            await victim.kill()
+        runs.update(item["jobId"] for item in victim.news if item["news"] == "ran")
+
+    for _ in range(kills):
+        await asyncio.gather(kill_ours(), kill_theirs())
+    async with our_worker(redis, redis_url, queue_name, replace(QUICK, concurrency=at_once)) as survivor:
+        await until(lambda: all_completed(queue, jobs), within=30)
+    runs.update(survivor.ids)
+    assert runs.total() >= jobs
+    # Once more at most for each job that was running at a kill; one may have died between its claim and its run.
+    assert runs.total() - jobs <= 2 * kills * at_once
+    assert (await queue.counts()).failed == 0
 
 
 async def test_either_side_pauses_and_resumes_both(
@@ -115,6 +154,10 @@ async def test_the_limiter_counts_both_sides_together(
     assert starts[-1] - starts[0] < 2 * window_ms * (jobs / most - 1)
 
 
+async def all_completed(queue: JobQueue, number: int) -> bool:
+    return (await queue.counts()).completed == number
+
+
 async def starts_ms(redis: RedisConnection, queue: QueueName) -> list[int]:
     """When each job became active, by the ids of the event stream."""
     entries = await redis.call("XRANGE", queue.key("events"), "-", "+")
@@ -145,7 +188,7 @@ async def test_a_killed_node_worker_s_job_is_ours(
 async def test_our_killed_worker_s_job_is_node_s(node: NodePeer, redis_url: str, queue_name: QueueName) -> None:
     await node.listen()
     await node.queue("add", "hang", {"n": 1}, {"jobId": "one"})
-    async with our_process(redis_url, queue_name, lock_ms=1_000, renew_seconds=0.2) as victim:
+    async with our_process(redis_url, queue_name, **QUICK_OURS) as victim:
         assert victim.stdout is not None
         assert json.loads(await victim.stdout.readline()) == {"ran": "one"}
         victim.kill()

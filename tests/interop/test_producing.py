@@ -81,7 +81,7 @@ async def test_a_node_worker_keeps_our_order_and_our_delays(
 ) -> None:
     queue = JobQueue(redis, queue_name)
     for job in (
-        NewJob("complete", {}, job_id="late", delay_ms=400),
+        NewJob("complete", {}, job_id="late", delay_ms=400, priority=200),
         NewJob("complete", {}, job_id="low", priority=100),
         NewJob("complete", {}, job_id="high", priority=1),
         NewJob("complete", {}, job_id="plain"),

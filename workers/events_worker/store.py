@@ -25,6 +25,8 @@ CONNECT_SECONDS = 2.0
 KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 3
 KEEPALIVE_PROBES = 3
+# What asyncpg says of a connection that broke; an "internal" error too, when it broke within a driver's own query.
+CONNECTION_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 # SQLSTATE class of statements that no wait can cure: a missing table or column, a missing privilege.
 WRONG_STATEMENT = "42"
 
@@ -163,7 +165,7 @@ class OutboxStore:
         if connection is not None:
             try:
                 await connection.close(timeout=1)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (asyncpg.PostgresError, *CONNECTION_FAULTS):
                 connection.terminate()
 
     @asynccontextmanager
@@ -172,7 +174,7 @@ class OutboxStore:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connect()
             yield self._connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *CONNECTION_FAULTS) as error:
             self._drop()
             if str(getattr(error, "sqlstate", "")).startswith(WRONG_STATEMENT):
                 raise

@@ -7,28 +7,18 @@ settling one answers with the next. What running means, and what its outcome is,
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases
-from worker_runtime.bullmq.scripts import (
-    CHILDREN_FAILED,
-    CHILDREN_PENDING,
-    MISSING_JOB,
-    MISSING_LOCK,
-    NOTHING,
-    Answer,
-    ClaimedJob,
-    Limit,
-    QueueScripts,
-)
-from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.bullmq.scripts import Answer, ClaimedJob, Limit, QueueScripts
+from worker_runtime.bullmq.settlement import HandBack, Settlement
+from worker_runtime.bullmq.settler import PAUSE_AFTER_ERROR_SECONDS, Settler
 from worker_runtime.bullmq.waiter import MarkerWaiter
 from worker_runtime.loops import Heartbeat, StopSignal, wait_at_most
 
@@ -43,8 +33,6 @@ Gate = Callable[[], Awaitable[float]]
 DAY_SECONDS = 86_400
 TICK_SECONDS = 1.0
 UNWIND_SECONDS = 0.2
-KEPT_STACKS = 10
-PAUSE_AFTER_ERROR_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +94,7 @@ class QueueEngine:
             stalled_interval_ms=options.stalled_interval_ms,
             max_stalls=options.max_stalls,
         )
+        self._settler = Settler(self.scripts, self._leases, options.keep_completed, options.keep_failed)
         self._chains: set[asyncio.Task[None]] = set()
         self._slot_freed = asyncio.Event()
         self._stop = StopSignal()
@@ -204,6 +193,9 @@ class QueueEngine:
     def _on_hold(self) -> bool:
         return time.monotonic() < self._held_until
 
+    def _wants_more(self) -> bool:
+        return not (self._stopping or self._on_hold)
+
     def _note_idleness(self) -> None:
         if self._chains or self._look or self._on_hold:
             self.idle.clear()
@@ -240,62 +232,13 @@ class QueueEngine:
         lease = self._leases.take(job)
         try:
             settlement = await self._execute(lease)
-            return NOTHING if lease.gone else await self._settle(lease, settlement)
+            if isinstance(settlement, HandBack):
+                self._hold(settlement.hold_seconds)
+            answer = await self._settler.settle(lease, settlement, fetch=self._wants_more)
+            self._look = self._look or not answer.asked
+            return answer
         finally:
             self._leases.release(lease)
-
-    # Settling
-
-    async def _settle(self, lease: Lease, settlement: Settlement) -> Answer:
-        """Settle for certain: until Redis has answered, or the job has become somebody else's."""
-        while not lease.gone:
-            try:
-                answer = await self._send(lease.job, settlement)
-                if answer.code == MISSING_LOCK and await self._leases.retake(lease):
-                    answer = await self._send(lease.job, settlement)
-            except RedisUnavailable:
-                self._leases.look_for_orphans()
-                await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
-                continue
-            if answer.code in (CHILDREN_PENDING, CHILDREN_FAILED):
-                settlement = Fail("CHILDREN_UNFINISHED: a child of this job is unfinished or has failed")
-                continue
-            self._explain(lease.job, answer.code)
-            return answer
-        return NOTHING
-
-    async def _send(self, job: ClaimedJob, settlement: Settlement) -> Answer:
-        scripts, fetch = self.scripts, not (self._stopping or self._on_hold)
-        match settlement:
-            case Complete(result):
-                return await scripts.complete(job, result, self._kept(job, "removeOnComplete"), fetch=fetch)
-            case Fail(reason, stack):
-                kept = self._kept(job, "removeOnFail")
-                return await scripts.fail(job, reason, stacks(job, stack), kept, fetch=fetch)
-            case Delay(delay_ms=0, costs_attempt=True):
-                self._look = True
-                return await scripts.retry_now(job, failure_fields(job, settlement))
-            case Delay(delay_ms, costs_attempt):
-                fields = failure_fields(job, settlement)
-                return await scripts.delay(job, delay_ms, costs_attempt=costs_attempt, fields=fields, fetch=fetch)
-            case HandBack(hold_seconds):
-                self._hold(hold_seconds)
-                self._look = True
-                return Answer(code=min(0, await scripts.hand_back(job.id)))
-
-    def _kept(self, job: ClaimedJob, option: str) -> Mapping[str, int]:
-        default = self._options.keep_completed if option == "removeOnComplete" else self._options.keep_failed
-        return retention(job.options.get(option), default)
-
-    def _explain(self, job: ClaimedJob, code: int) -> None:
-        if code >= 0:
-            return
-        job_id = job.id.decode("utf-8", "backslashreplace")
-        if code == MISSING_JOB:
-            log.info("job_removed_while_active", queue=self._queue.label, jobId=job_id)
-        else:
-            # Taken by somebody else, or settled already by a call whose answer was lost with its connection.
-            log.warning("settled_elsewhere", queue=self._queue.label, jobId=job_id, code=code)
 
     # Stopping
 
@@ -332,48 +275,8 @@ class QueueEngine:
         for lease, answer in zip(ordered, answers, strict=True):
             self._leases.release(lease)
             if isinstance(answer, BaseException):
-                log.warning("hand_back_failed", queue=self._queue.label, jobId=lease.job.id.decode(), error=str(answer))
+                log.warning("hand_back_failed", queue=self._queue.label, jobId=str(lease.job), error=str(answer))
         return returned
 
 
 ASK_AGAIN = Answer(limited_ms=1)
-
-
-def retention(asked: Any, default: Mapping[str, int]) -> Mapping[str, int]:
-    """Translate `removeOnComplete` or `removeOnFail` as Node does: true, false, a count, or `{age, count, limit}`."""
-    match asked:
-        case True:
-            return {"count": 0}
-        case False:
-            return {"count": -1}
-        case int() | float():
-            return {"count": int(asked)}
-        case dict():
-            return {
-                key: int(asked[key]) for key in ("age", "count", "limit") if isinstance(asked.get(key), int | float)
-            }
-        case _:
-            return default
-
-
-def stacks(job: ClaimedJob, stack: str) -> list[str]:
-    """Append to the attempts' stack traces that the job already has, keeping the last few.
-
-    A job's own `stackTraceLimit` may ask for fewer, down to none.
-    """
-    try:
-        earlier = json.loads(job.fields.get(b"stacktrace", b"[]"))
-    except (ValueError, RecursionError):
-        earlier = []
-    every = [*(earlier if isinstance(earlier, list) else []), *([stack] if stack else [])]
-    asked = job.options.get("stackTraceLimit")
-    kept = min(asked, KEPT_STACKS) if isinstance(asked, int) and asked >= 0 else KEPT_STACKS
-    return every[max(0, len(every) - kept) :]
-
-
-def failure_fields(job: ClaimedJob, delay: Delay) -> list[str]:
-    """List the hash fields, name after name and value, that tell why a job waits."""
-    fields = {"failedReason": delay.reason, **delay.fields}
-    if delay.stack:
-        fields["stacktrace"] = json.dumps(stacks(job, delay.stack))
-    return [text for pair in fields.items() for text in pair]

@@ -130,7 +130,7 @@ class Leases:
 
     def _lose(self, lease: Lease) -> None:
         self._counters.lease_lost()
-        log.warning("lease_lost", queue=self._label, jobId=lease.job.id.decode("utf-8", "backslashreplace"))
+        log.warning("lease_lost", queue=self._label, jobId=str(lease.job))
         lease.abort()
 
     async def _recover_stalled(self) -> None:

@@ -75,6 +75,10 @@ class ClaimedJob:
     def __post_init__(self) -> None:
         self.options = read_options(self.fields.get(b"opts", b"{}"))
 
+    def __str__(self) -> str:
+        """Return the id as people write it."""
+        return self.id.decode("utf-8", "backslashreplace")
+
     @property
     def name(self) -> str:
         """The producer's name for it; not part of any promise, so wrong bytes are shown as such."""
@@ -93,15 +97,17 @@ class ClaimedJob:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Redis said when asked for the next job: a job, or how long to wait and for what."""
+    """What Redis said when asked for the next job: a job, or how long to wait and for what; `asked`: whether it was."""
 
     code: int = 0
     job: ClaimedJob | None = None
     limited_ms: int = 0
     next_delayed_ms: int = 0
+    asked: bool = True
 
 
 NOTHING = Answer()
+NOTHING_ASKED = Answer(asked=False)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -221,7 +227,8 @@ class QueueScripts:
         wanted = b"1" if fetch else b""
         ending = (job.id, now_ms(), field_name, value, target)
         args: tuple[Argument, ...] = (*ending, wanted, self._prefix, packed, *fields)
-        return read_answer(await self._redis.run_script(FINISH, keys, args))
+        answer = read_answer(await self._redis.run_script(FINISH, keys, args))
+        return answer if fetch or answer.code else NOTHING_ASKED
 
     def _pack_finish_options(
         self, keep: tuple[tuple[str, Any], ...], attempts: int, attempts_made: int, flags: tuple[bool, ...]
@@ -262,7 +269,8 @@ class QueueScripts:
             b"1" if fetch else b"0",
             self._packed_worker_options,
         )
-        return read_answer(await self._redis.run_script(DELAY, keys, args))
+        answer = read_answer(await self._redis.run_script(DELAY, keys, args))
+        return answer if fetch or answer.code else NOTHING_ASKED
 
     async def retry_now(self, job: ClaimedJob, fields: Sequence[str]) -> Answer:
         """Move a job back to `wait` behind the others (to its priority, if it has one), one attempt poorer."""
@@ -273,7 +281,7 @@ class QueueScripts:
         )
         push = b"RPUSH" if job.options.get("lifo") else b"LPUSH"
         args = (self._prefix, now_ms(), push, job.id, self._token, pack_fields(fields))
-        return read_answer(await self._redis.run_script(RETRY_NOW, keys, args))
+        return Answer(code=min(0, int(await self._redis.run_script(RETRY_NOW, keys, args))), asked=False)
 
     async def hand_back(self, job_id: bytes) -> int:
         """Put a job back at the head of its queue, attempts untouched; negative when it was no longer ours."""

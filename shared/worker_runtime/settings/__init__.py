@@ -12,7 +12,7 @@ from worker_runtime.settings.kinds import (
 )
 from worker_runtime.settings.problems import SettingsError
 from worker_runtime.settings.reference import reference
-from worker_runtime.settings.worker import WorkerSettings, load, warnings_about
+from worker_runtime.settings.worker import WorkerSettings, load, misspelt, warnings_about
 
 __all__ = [
     "Allowed",
@@ -26,6 +26,7 @@ __all__ = [
     "ShownAs",
     "WorkerSettings",
     "load",
+    "misspelt",
     "reference",
     "warnings_about",
 ]

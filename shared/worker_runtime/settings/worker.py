@@ -129,8 +129,13 @@ def _contradictions(settings_type: type[S], error: ValidationError) -> list[str]
 
 def warnings_about(settings: WorkerSettings) -> list[str]:
     """Return everything a person should know about a configuration that is valid."""
-    kind, names = type(settings), environment.names()
-    return near_misses(kind, names) + without_effect(kind, names) + settings.warnings()
+    kind = type(settings)
+    return misspelt(kind) + without_effect(kind, environment.names()) + settings.warnings()
+
+
+def misspelt(settings_type: type[WorkerSettings]) -> list[str]:
+    """Return a warning for each set variable that looks like a known one; often why another is not set."""
+    return near_misses(settings_type, environment.names())
 
 
 def _shown(name: str, field: FieldInfo) -> str:

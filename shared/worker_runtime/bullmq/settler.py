@@ -1,0 +1,136 @@
+"""Settling a job for certain: until Redis has answered, or the job has become somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from worker_runtime.bullmq.connection import RedisUnavailable
+from worker_runtime.bullmq.scripts import (
+    CHILDREN_FAILED,
+    CHILDREN_PENDING,
+    MISSING_JOB,
+    MISSING_LOCK,
+    NOTHING_ASKED,
+    Answer,
+)
+from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from worker_runtime.bullmq.leases import Lease, Leases
+    from worker_runtime.bullmq.scripts import ClaimedJob, QueueScripts
+
+log = structlog.get_logger()
+
+PAUSE_AFTER_ERROR_SECONDS = 0.1
+KEPT_STACKS = 10
+
+
+class Settler:
+    """Carries out settlements on one queue. What a job's own options say about retention wins over `keep_*`."""
+
+    def __init__(
+        self,
+        scripts: QueueScripts,
+        leases: Leases,
+        keep_completed: Mapping[str, int],
+        keep_failed: Mapping[str, int],
+    ) -> None:
+        self._scripts = scripts
+        self._leases = leases
+        self._keep_completed = keep_completed
+        self._keep_failed = keep_failed
+
+    async def settle(self, lease: Lease, settlement: Settlement, *, fetch: Callable[[], bool]) -> Answer:
+        """Settle, and take the next job in the same call if `fetch` says so. A lease that is gone settles nothing."""
+        while not lease.gone:
+            try:
+                answer = await self._send(lease.job, settlement, fetch=fetch())
+                if answer.code == MISSING_LOCK and await self._leases.retake(lease):
+                    answer = await self._send(lease.job, settlement, fetch=fetch())
+            except RedisUnavailable:
+                self._leases.look_for_orphans()
+                await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+                continue
+            if answer.code in (CHILDREN_PENDING, CHILDREN_FAILED):
+                settlement = Fail("CHILDREN_UNFINISHED: a child of this job is unfinished or has failed")
+                continue
+            explain(lease.job, answer.code)
+            return answer
+        return NOTHING_ASKED
+
+    async def _send(self, job: ClaimedJob, settlement: Settlement, *, fetch: bool) -> Answer:
+        scripts = self._scripts
+        match settlement:
+            case Complete(result):
+                kept = retention(job.options.get("removeOnComplete"), self._keep_completed)
+                return await scripts.complete(job, result, kept, fetch=fetch)
+            case Fail(reason, stack):
+                kept = retention(job.options.get("removeOnFail"), self._keep_failed)
+                return await scripts.fail(job, printable(reason), stacks(job, stack), kept, fetch=fetch)
+            case Delay(delay_ms=0, costs_attempt=True):
+                return await scripts.retry_now(job, failure_fields(job, settlement))
+            case Delay(delay_ms, costs_attempt):
+                fields = failure_fields(job, settlement)
+                return await scripts.delay(job, delay_ms, costs_attempt=costs_attempt, fields=fields, fetch=fetch)
+            case HandBack():
+                return Answer(code=min(0, await scripts.hand_back(job.id)), asked=False)
+
+
+def explain(job: ClaimedJob, code: int) -> None:
+    """Say in the log why a settlement was refused; nothing else can be done about it."""
+    if code == MISSING_JOB:
+        log.info("job_removed_while_active", jobId=str(job))
+    elif code < 0:
+        # Taken by somebody else, or settled already by a call whose answer was lost with its connection.
+        log.warning("settled_elsewhere", jobId=str(job), code=code)
+
+
+def retention(asked: Any, default: Mapping[str, int]) -> Mapping[str, int]:
+    """Translate `removeOnComplete` or `removeOnFail` as Node does: true, false, a count, or `{age, count, limit}`."""
+    match asked:
+        case True:
+            return {"count": 0}
+        case False:
+            return {"count": -1}
+        case int() | float():
+            return {"count": int(asked)}
+        case dict():
+            return {
+                key: int(asked[key]) for key in ("age", "count", "limit") if isinstance(asked.get(key), int | float)
+            }
+        case _:
+            return default
+
+
+def stacks(job: ClaimedJob, stack: str) -> list[str]:
+    """Append to the attempts' stack traces that the job already has, keeping the last few.
+
+    A job's own `stackTraceLimit` may ask for fewer, down to none.
+    """
+    try:
+        earlier = json.loads(job.fields.get(b"stacktrace", b"[]"))
+    except (ValueError, RecursionError):
+        earlier = []
+    every = [*(earlier if isinstance(earlier, list) else []), *([stack] if stack else [])]
+    asked = job.options.get("stackTraceLimit")
+    kept = min(asked, KEPT_STACKS) if isinstance(asked, int) and asked >= 0 else KEPT_STACKS
+    return every[max(0, len(every) - kept) :]
+
+
+def failure_fields(job: ClaimedJob, delay: Delay) -> list[str]:
+    """List the hash fields, name after name and value, that tell why a job waits."""
+    fields = {"failedReason": printable(delay.reason), **delay.fields}
+    if delay.stack:
+        fields["stacktrace"] = json.dumps(stacks(job, delay.stack))
+    return [text for pair in fields.items() for text in pair]
+
+
+def printable(text: str) -> str:
+    """Replace what UTF-8 cannot carry: a reason may quote what a producer sent."""
+    return text.encode("utf-8", "backslashreplace").decode()
