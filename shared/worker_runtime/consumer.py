@@ -214,13 +214,13 @@ class Consumer(Generic[M]):
                 log.info("job_held", code=code, reason=reason, seconds=round(seconds, 3))
                 return HandBack(seconds)
             case DeadLetter(code, reason):
-                return self._bury(code, reason, stack)
+                return self._bury(claimed, code, reason, stack)
 
     def _retry(self, claimed: ClaimedJob, outcome: Retry, stack: str) -> Settlement:
         made = claimed.attempts_made + 1
         delay = self._options.retry.delay(claimed.options, made, self._random)
         if delay is None:
-            return self._bury(outcome.code, outcome.reason, stack)
+            return self._bury(claimed, outcome.code, outcome.reason, stack)
         self._metrics.retried(made + 1)
         seconds = max(delay, outcome.floor)
         log.warning("job_retries", code=outcome.code, reason=outcome.reason, seconds=round(seconds, 3))
@@ -231,17 +231,17 @@ class Consumer(Generic[M]):
         since = deferred_since(claimed)
         reason = failed_reason(outcome.code, outcome.reason)
         if not outcome.planned and time.time() - since > self._options.max_defer_seconds:
-            return self._bury("DEFERRED_TOO_LONG", reason, "")
+            return self._bury(claimed, "DEFERRED_TOO_LONG", reason, "")
         log.info("job_deferred", code=outcome.code, reason=outcome.reason, seconds=round(outcome.seconds, 3))
         fields = {} if outcome.planned else {DEFERRED_SINCE: f"{since:.3f}"}
         # 0 would mean: behind the others, at once; a deferral is never that.
         milliseconds = max(1, round(outcome.seconds * 1000))
         return Delay(milliseconds, costs_attempt=False, reason=reason, fields=fields)
 
-    def _bury(self, code: str, reason: str, stack: str) -> Fail:
+    def _bury(self, claimed: ClaimedJob, code: str, reason: str, stack: str) -> Fail:
         self._metrics.dead_lettered.inc()
         log.error("job_dead_lettered", code=code, reason=reason)
-        return Fail(failed_reason(code, reason), stack)
+        return Fail(failed_reason(code, reason), stack, self._options.retry.attempts(claimed.options))
 
 
 # Our own field in the job's hash: when its present deferral began, seconds since the epoch. Node ignores it.

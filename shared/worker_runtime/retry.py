@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 JITTER = 0.10
 MAX_HONOURED_ATTEMPTS = 20
+MOST_ATTEMPTS = 2**31
 
 
 class RetryPolicy(Protocol):
@@ -65,7 +66,8 @@ class JobOptionsRetry:
     def attempts(self, options: Mapping[str, Any]) -> int:
         """See `RetryPolicy`."""
         asked = options.get("attempts")
-        return max(1, int(asked)) if isinstance(asked, (int, float)) else 1
+        # JSON's 1e999 is infinite, which no integer is; a job tried that often is tried for ever.
+        return max(1, int(min(asked, MOST_ATTEMPTS))) if isinstance(asked, (int, float)) else 1
 
     def delay(self, options: Mapping[str, Any], attempts_made: int, random: Random) -> float | None:
         """See `RetryPolicy`."""

@@ -165,7 +165,6 @@ async def test_a_family_is_worked_by_both(
         assert ours.ids == ["second"]
 
 
-@pytest.mark.xfail(strict=True, reason="the engine does not yet make a scheduler's next job")
 async def test_a_job_scheduler_s_next_job_is_made_when_ours_runs_the_one_before(
     node: NodePeer, redis: RedisConnection, redis_url: str, queue_name: QueueName
 ) -> None:
@@ -174,6 +173,19 @@ async def test_a_job_scheduler_s_next_job_is_made_when_ours_runs_the_one_before(
     async with our_worker(redis, redis_url, queue_name):
         await node.hears_many(3, "completed", within=3)
     assert (await node.queue("getJobScheduler", "tick"))["iterationCount"] >= 3
+
+
+async def test_a_cron_schedule_goes_on_under_our_worker(
+    node: NodePeer, redis: RedisConnection, redis_url: str, queue_name: QueueName
+) -> None:
+    await node.listen()
+    cron = {"pattern": "* * * * * *", "limit": 3, "tz": "Europe/Berlin"}
+    await node.queue("upsertJobScheduler", "tick", cron, {"name": "complete", "data": {"n": 1}})
+    async with our_worker(redis, redis_url, queue_name):
+        await node.hears_many(3, "completed", within=6)
+    # The third was the last: the schedule's limit.
+    counts = await node.queue("getJobCounts")
+    assert counts["delayed"] + counts["waiting"] == 0
 
 
 async def test_a_global_limit_on_concurrency_set_by_node_is_kept(

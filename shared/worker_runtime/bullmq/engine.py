@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from worker_runtime.bullmq import schedules
 from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases
 from worker_runtime.bullmq.scripts import Answer, ClaimedJob, Limit, QueueScripts
@@ -231,6 +232,7 @@ class QueueEngine:
     async def _run_job(self, job: ClaimedJob) -> Answer:
         lease = self._leases.take(job)
         try:
+            await schedules.make_next(self.scripts, lease)
             settlement = await self._execute(lease)
             if isinstance(settlement, HandBack):
                 self._hold(settlement.hold_seconds)

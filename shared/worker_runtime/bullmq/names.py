@@ -43,7 +43,7 @@ def refuse_job_id(job_id: str) -> str | None:
     """
     if not job_id:
         return "a custom job id must not be empty"
-    if job_id.isascii() and job_id.lstrip("-").isdigit():
+    if job_id.removeprefix("-").isdecimal() and job_id.isascii() and str(int(job_id)) == job_id:
         return f"custom job id {job_id!r}: must not be an integer, those are BullMQ's own"
     if ":" in job_id and not (job_id.startswith("repeat:") and job_id.count(":") == 2):  # noqa: PLR2004
         return f"custom job id {job_id!r}: must not hold a colon"

@@ -29,6 +29,7 @@ DELAYED_KEYS = "marker meta id delayed completed events"
 PRIORITIZED_KEYS = "marker meta id prioritized delayed completed active events pc"
 BULK_CHUNK = 500
 HIGHEST_PRIORITY_NUMBER = 2_097_151
+FIELDS_OF_A_JOB = {"delay", "jobId", "lifo", "priority"}
 # Node stores these under short names.
 SHORT_NAMES = {
     "failParentOnFailure": "fpof",
@@ -107,10 +108,8 @@ class JobQueue:
         return ids
 
     def _command(self, job: NewJob, now: int) -> tuple[Script, list[str], tuple[bytes | str | int, ...]]:
-        if job.job_id is not None and (refusal := refuse_job_id(job.job_id)):
+        if refusal := _refuse(job):
             raise ValueError(refusal)
-        if not 0 <= job.priority <= HIGHEST_PRIORITY_NUMBER:
-            raise ValueError(f"priority {job.priority}: must be between 0 and {HIGHEST_PRIORITY_NUMBER}")
         options = _options(job)
         data = job.data if isinstance(job.data, bytes) else json.dumps(job.data, separators=(",", ":"), allow_nan=False)
         script, parts = _how(job)
@@ -150,6 +149,20 @@ class JobQueue:
     async def _switch(self, source: str, target: str, state: str) -> None:
         parts = (source, target, "meta", "prioritized", "events", "delayed", "marker")
         await self._redis.run_script(PAUSE, [self.name.key(part) for part in parts], (state,))
+
+
+def _refuse(job: NewJob) -> str | None:
+    """Say why a job cannot be added as it is, or return `None`."""
+    if job.job_id is not None and (refusal := refuse_job_id(job.job_id)):
+        return refusal
+    if not 0 <= job.priority <= HIGHEST_PRIORITY_NUMBER:
+        return f"priority {job.priority}: must be between 0 and {HIGHEST_PRIORITY_NUMBER}"
+    if misplaced := FIELDS_OF_A_JOB & job.options.keys():
+        return f"options {sorted(misplaced)}: these are fields of NewJob itself"
+    deduplication = job.options.get("deduplication")
+    if deduplication is not None and not (isinstance(deduplication, dict) and deduplication.get("id")):
+        return "options.deduplication: must be an object with an id"
+    return None
 
 
 def _how(job: NewJob) -> tuple[Script, str]:

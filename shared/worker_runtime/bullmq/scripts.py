@@ -36,6 +36,7 @@ RETRY_NOW = shipped("retryJob-11")
 HAND_BACK = shipped("moveJobFromActiveToWait-9")
 RECOVER_STALLED = shipped("moveStalledJobsToWait-9")
 PROGRESS = shipped("updateProgress-3")
+NEXT_OF_SCHEDULE = shipped("updateJobScheduler-12")
 
 # Renews our locks, and retakes those that expired while Redis was away and that nobody took since: such a job is still
 # in `active`, for only a stalled pass moves it out, so the script cannot steal it. Answers with the ids we have lost.
@@ -120,6 +121,11 @@ def read_options(raw: bytes) -> Mapping[str, Any]:
     return options if isinstance(options, dict) else {}
 
 
+def parent_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the failure of a child means to its parent, by BullMQ's short names."""
+    return tuple(flag for flag in ("fpof", "cpof", "idof", "rdof") if options.get(flag))
+
+
 def read_integer(raw: Any) -> int:
     """Read a number somebody else wrote; anything that is none counts as 0."""
     try:
@@ -179,7 +185,13 @@ class QueueScripts:
         }
         self._packed_worker_options = msgpack.packb(self._worker_options)
         self._claim_keys = self._keys("wait active prioritized events stalled limiter delayed paused meta pc marker")
-        self._finish_keys = self._keys("wait active prioritized events stalled limiter delayed paused meta pc")
+        self._finish_keys = {
+            target: (
+                self._keys(f"wait active prioritized events stalled limiter delayed paused meta pc {target.decode()}"),
+                self._keys(f"metrics:{target.decode()} marker"),
+            )
+            for target in (b"completed", b"failed")
+        }
         self._finish_options = functools.lru_cache(maxsize=256)(self._pack_finish_options)
 
     def _keys(self, parts: str) -> tuple[bytes, ...]:
@@ -192,14 +204,17 @@ class QueueScripts:
 
     async def complete(self, job: ClaimedJob, result: bytes, keep: Mapping[str, Any], *, fetch: bool) -> Answer:
         """Move a job to `completed` with its JSON result and, with `fetch`, take the next one."""
-        return await self._finish(job, b"completed", b"returnvalue", result, keep, (), fetch=fetch)
+        return await self._finish(job, b"completed", b"returnvalue", result, keep, 0, (), fetch=fetch)
 
     async def fail(
-        self, job: ClaimedJob, reason: str, stack: list[str], keep: Mapping[str, Any], *, fetch: bool
+        self, job: ClaimedJob, reason: str, stack: list[str], keep: Mapping[str, Any], attempts: int, *, fetch: bool
     ) -> Answer:
-        """Move a job to `failed`, the dead-letter queue, and, with `fetch`, take the next one."""
+        """Move a job to `failed`, the dead-letter queue, and, with `fetch`, take the next one.
+
+        When it has made all its `attempts`, Node's QueueEvents hear `retries-exhausted`.
+        """
         fields = (pack_fields(["stacktrace", json.dumps(stack)]),)
-        return await self._finish(job, b"failed", b"failedReason", reason.encode(), keep, fields, fetch=fetch)
+        return await self._finish(job, b"failed", b"failedReason", reason.encode(), keep, attempts, fields, fetch=fetch)
 
     async def _finish(
         self,
@@ -208,45 +223,22 @@ class QueueScripts:
         field_name: bytes,
         value: bytes,
         keep: Mapping[str, Any],
+        attempts: int,
         fields: tuple[bytes, ...],
         *,
         fetch: bool,
     ) -> Answer:
-        options = job.options
-        flags = tuple(bool(options.get(flag)) for flag in ("fpof", "cpof", "idof", "rdof"))
-        packed = self._finish_options(
-            tuple(keep.items()), read_integer(options.get("attempts")), job.attempts_made, flags
-        )
-        keys = (
-            *self._finish_keys,
-            self._key(target.decode()),
-            self._prefix + job.id,
-            self._key(f"metrics:{target.decode()}"),
-            self._key("marker"),
-        )
-        wanted = b"1" if fetch else b""
+        before_job, after_job = self._finish_keys[target]
+        keys = (*before_job, self._prefix + job.id, *after_job)
+        packed = self._finish_options(tuple(keep.items()), attempts, parent_flags(job.options))
         ending = (job.id, now_ms(), field_name, value, target)
-        args: tuple[Argument, ...] = (*ending, wanted, self._prefix, packed, *fields)
+        args: tuple[Argument, ...] = (*ending, b"1" if fetch else b"", self._prefix, packed, *fields)
         answer = read_answer(await self._redis.run_script(FINISH, keys, args))
         return answer if fetch or answer.code else NOTHING_ASKED
 
-    def _pack_finish_options(
-        self, keep: tuple[tuple[str, Any], ...], attempts: int, attempts_made: int, flags: tuple[bool, ...]
-    ) -> bytes:
-        fail_parent, continue_parent, ignore_dependency, remove_dependency = flags
-        packed: bytes = msgpack.packb(
-            self._worker_options
-            | {
-                "keepJobs": dict(keep),
-                "attempts": attempts,
-                "attemptsMade": attempts_made,
-                "maxMetricsSize": "",
-                "fpof": fail_parent,
-                "cpof": continue_parent,
-                "idof": ignore_dependency,
-                "rdof": remove_dependency,
-            }
-        )
+    def _pack_finish_options(self, keep: tuple[tuple[str, Any], ...], attempts: int, flags: tuple[str, ...]) -> bytes:
+        options = self._worker_options | {"keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": ""}
+        packed: bytes = msgpack.packb(options | dict.fromkeys(flags, True))
         return packed
 
     async def delay(
@@ -323,3 +315,17 @@ class QueueScripts:
         """Write a job's progress and tell Node's QueueEvents."""
         keys = (self._prefix + job_id, self._key("events"), self._key("meta"))
         await self._redis.run_script(PROGRESS, keys, (job_id, json.dumps(progress)))
+
+    async def make_next_of_schedule(
+        self, job: ClaimedJob, scheduler: bytes, due_ms: int, options: Mapping[str, Any]
+    ) -> None:
+        """Add the job that follows this one in its schedule, from the scheduler's template."""
+        keys = (
+            *self._keys("repeat delayed wait paused meta prioritized marker id events pc"),
+            self._prefix + job.id,
+            self._key("active"),
+        )
+        # The template in Redis is used; the data given here is for schedules made by very old versions.
+        data = job.fields.get(b"data", b"{}")
+        args = (due_ms, scheduler, data, msgpack.packb(options), now_ms(), self._prefix, job.id)
+        await self._redis.run_script(NEXT_OF_SCHEDULE, keys, args)

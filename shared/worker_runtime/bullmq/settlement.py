@@ -14,10 +14,11 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """To `failed`, the dead-letter queue."""
+    """To `failed`, the dead-letter queue. `attempts`: how many it had in all, or `None` if its own options say."""
 
     reason: str
     stack: str = ""
+    attempts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from worker_runtime.bullmq.scripts import (
     MISSING_LOCK,
     NOTHING_ASKED,
     Answer,
+    read_integer,
 )
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
 
@@ -70,9 +71,10 @@ class Settler:
             case Complete(result):
                 kept = retention(job.options.get("removeOnComplete"), self._keep_completed)
                 return await scripts.complete(job, result, kept, fetch=fetch)
-            case Fail(reason, stack):
+            case Fail(reason, stack, attempts):
                 kept = retention(job.options.get("removeOnFail"), self._keep_failed)
-                return await scripts.fail(job, printable(reason), stacks(job, stack), kept, fetch=fetch)
+                allowed = read_integer(job.options.get("attempts")) if attempts is None else attempts
+                return await scripts.fail(job, printable(reason), stacks(job, stack), kept, allowed, fetch=fetch)
             case Delay(delay_ms=0, costs_attempt=True):
                 return await scripts.retry_now(job, failure_fields(job, settlement))
             case Delay(delay_ms, costs_attempt):

@@ -1,0 +1,65 @@
+"""Job schedulers: whoever claims a scheduler's job makes the next one, as Node's worker does, or the schedule ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from bullmq.job_scheduler import default_repeat_strategy
+
+from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.bullmq.scripts import now_ms, read_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker_runtime.bullmq.leases import Lease
+    from worker_runtime.bullmq.scripts import QueueScripts
+
+log = structlog.get_logger()
+
+PAUSE_AFTER_ERROR_SECONDS = 0.1
+
+
+async def make_next(scripts: QueueScripts, lease: Lease) -> None:
+    """Make the job after this one, if a scheduler made this one. Waits for Redis; a schedule nobody can read ends here.
+
+    Doing it twice is harmless: Redis makes a successor of the scheduler's newest job only.
+    """
+    scheduler = lease.job.fields.get(b"rjk")
+    while scheduler is not None and not lease.gone:
+        try:
+            if following := next_options(lease.job.options, scheduler.decode(), now_ms()):
+                await scripts.make_next_of_schedule(lease.job, scheduler, *following)
+        except RedisUnavailable:
+            await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+            continue
+        except (RedisError, LookupError, TypeError, ValueError) as error:
+            log.error("schedule_ended", scheduler=str(scheduler), jobId=str(lease.job), error=str(error))  # noqa: TRY400
+        return
+
+
+def next_options(options: Mapping[str, Any], scheduler: str, now: int) -> tuple[int, dict[str, Any]] | None:
+    """Return when the next job is due (ms since the epoch) and its options; `None` when the schedule is over.
+
+    For `every` Redis itself works out the time. Source: `upsertJobScheduler` of Node's JobScheduler. Raises ValueError
+    and the like for a cron pattern or time zone that cannot be read.
+    """
+    repeat = dict(options.get("repeat") or {})
+    repeat.pop("immediately", None)
+    count, limit, end = read_integer(repeat.get("count")) + 1, repeat.get("limit"), read_integer(repeat.get("endDate"))
+    if (limit is not None and count > read_integer(limit)) or (end and now > end):
+        return None
+    start = max(now, read_integer(options.get("prevMillis")))
+    due = max(start, default_repeat_strategy(start, repeat) or start)
+    following = {
+        **options,
+        "jobId": f"repeat:{scheduler}:{due}",
+        "delay": max(0, due - now),
+        "timestamp": now,
+        "prevMillis": due,
+        "repeatJobKey": scheduler,
+        "repeat": {**repeat, "count": count},
+    }
+    return due, following
