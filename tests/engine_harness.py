@@ -17,7 +17,7 @@ from worker_runtime.bullmq.settlement import Complete, Settlement
 from worker_runtime.loops import StopSignal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from worker_runtime.bullmq.leases import Lease
 
@@ -154,3 +154,15 @@ async def until(condition: Callable[[], Awaitable[bool]], within: float = 10.0) 
 
 def payload(lease: Lease) -> Any:
     return json.loads(lease.job.fields[b"data"])
+
+
+def counts_by_window(moments: Sequence[float], length: float) -> list[int]:
+    """Count what falls into each window of BullMQ's limiter: one opens with the first job after the one before closed."""
+    counts: list[int] = []
+    closes = float("-inf")
+    for moment in sorted(moments):
+        if moment >= closes:
+            closes = moment + length
+            counts.append(0)
+        counts[-1] += 1
+    return counts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine_harness import QUEUE, QUICK, Bench, bench, payload, until
+from engine_harness import QUEUE, QUICK, Bench, bench, counts_by_window, payload, until
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
@@ -162,9 +162,9 @@ async def test_the_limiter_holds_over_two_workers_and_is_used(queue: Bench) -> N
     limited = replace(QUICK, limit=Limit(5, 300))
     async with queue.engine(execute, limited), queue.engine(execute, limited, token="second"):
         await queue.finished(20)
-    starts.sort()
-    assert all(later - earlier > 0.2 for earlier, later in zip(starts, starts[5:], strict=False))
-    assert starts[-1] - starts[0] < 1.8
+    # Seen when a handler runs, a little after Redis counted it.
+    assert max(counts_by_window(starts, 0.25)) == 5
+    assert max(starts) - min(starts) < 1.8
 
 
 async def test_paused_queues_rest_until_resumed(queue: Bench) -> None:
