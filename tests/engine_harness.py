@@ -157,7 +157,7 @@ def payload(lease: Lease) -> Any:
 
 
 def counts_by_window(moments: Sequence[float], length: float) -> list[int]:
-    """Count what falls into each window of BullMQ's limiter: one opens with the first job after the one before closed."""
+    """Count what falls into each window of BullMQ's limiter: one opens with the first job after another closed."""
     counts: list[int] = []
     closes = float("-inf")
     for moment in sorted(moments):
