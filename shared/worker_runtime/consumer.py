@@ -11,8 +11,7 @@ import functools
 import json
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from worker_runtime.bullmq.engine import EngineOptions, Gate, QueueEngine
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
 from worker_runtime.job import Job
-from worker_runtime.logs import redact
+from worker_runtime.logs import JobInHand, job_in_hand, redact
 from worker_runtime.outcome import (
     DeadLetter,
     Defer,
@@ -90,6 +89,7 @@ class Consumer(Generic[M]):
         self._metrics = metrics
         self._random = random
         self.engine = QueueEngine(redis, blocking, queue, self.execute, metrics, options.engine, token=token, gate=gate)
+        metrics.in_flight.set_function(lambda: self.engine.in_flight)
 
     @property
     def heartbeat(self) -> Heartbeat:
@@ -116,25 +116,17 @@ class Consumer(Generic[M]):
 
     async def execute(self, lease: Lease) -> Settlement:
         """Run one claimed job and say what becomes of it. Raises only for a bug: a handler without an outcome."""
-        with self._observed(lease.job):
+        claimed = lease.job
+        # Set, not reset: each chain of jobs is a task with a context of its own, and the next job sets it anew.
+        job = JobInHand(self.name, str(claimed), claimed.attempts_made + 1)
+        job_in_hand.set(job)
+        with job_span(job, claimed.name, claimed.options.get("tm")):
             started = time.perf_counter()
             outcome, stack = await self._run(lease)
             if lease.gone:
                 return HandBack()
-            self._record(lease.job, outcome, time.perf_counter() - started)
-            return self._settlement(lease.job, outcome, stack)
-
-    @contextmanager
-    def _observed(self, claimed: ClaimedJob) -> Iterator[None]:
-        attempt = claimed.attempts_made + 1
-        job_id = str(claimed)
-        carrier = claimed.options.get("tm")
-        with (
-            structlog.contextvars.bound_contextvars(queue=self.name, jobId=job_id, attempt=attempt),
-            self._metrics.in_flight.track_inprogress(),
-            job_span(self.name, claimed.name, job_id, attempt, carrier if isinstance(carrier, str) else None),
-        ):
-            yield
+            self._record(claimed, outcome, time.perf_counter() - started)
+            return self._settlement(claimed, outcome, stack)
 
     async def _run(self, lease: Lease) -> tuple[Outcome, str]:
         """Return the outcome and, for an unexpected error, its stack."""

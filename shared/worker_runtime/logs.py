@@ -4,8 +4,7 @@
     log = structlog.get_logger()
     log.info("mail_accepted", provider="smtp")
 
-`worker`, and within a job `queue`, `jobId`, `attempt`, `correlationId` and `traceId`, are bound once as context
-variables.
+`worker`, and within a job `queue`, `jobId`, `attempt`, `correlationId` and `traceId`, are in every line by themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -24,10 +24,23 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["bound", "configure", "flush", "redact"]
+__all__ = ["JobInHand", "bound", "configure", "flush", "job_in_hand", "redact"]
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 # Chatty at their own `info` about what our lines already say.
 QUIET_LIBRARIES = ("aiohttp.access", "asyncio", "opentelemetry", "urllib3")
+
+
+class JobInHand(NamedTuple):
+    """What a line logged while a job runs says of it."""
+
+    queue: str
+    job_id: str
+    attempt: int
+
+
+# One variable for each job and read only when a line is written: binding three names costs a tenth of a job's CPU.
+job_in_hand: ContextVar[JobInHand | None] = ContextVar("job_in_hand", default=None)
 
 
 def configure(level: str, worker: str) -> None:
@@ -62,6 +75,15 @@ def flush() -> None:
         sys.stderr.flush()
 
 
+def add_job(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Say which job a line is about."""
+    if (job := job_in_hand.get()) is not None:
+        event.setdefault("queue", job.queue)
+        event.setdefault("jobId", job.job_id)
+        event.setdefault("attempt", job.attempt)
+    return event
+
+
 def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Mask secrets and personal data in every value of a line."""
     return {name: redact_value(name, value) for name, value in event.items()}
@@ -70,6 +92,7 @@ def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _steps() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        add_job,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         structlog.processors.format_exc_info,

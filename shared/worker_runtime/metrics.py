@@ -149,10 +149,6 @@ class QueueMetrics:
         """Count a job whose lock went to somebody else while it ran here."""
         self._lost_leases.inc()
 
-    def redis_failed(self) -> None:
-        """Count a command that Redis did not answer."""
-        self._metrics.redis_errors.inc()
-
 
 class QueueDepths:
     """How full the queues are, for all workers together."""

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import time
 import uuid
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from worker_runtime.bullmq.engine import Gate
     from worker_runtime.consumer import Handler
     from worker_runtime.ending import StopOrders
-    from worker_runtime.job import Job
-    from worker_runtime.outcome import Outcome
 
 S = TypeVar("S", bound=WorkerSettings, default=WorkerSettings)
 M = TypeVar("M", bound=BaseModel)
@@ -47,16 +44,6 @@ RENEWALS_PER_LOCK = 5
 # A blocking read may rest for this long; the connection's own patience must outlast it.
 BLOCKING_TIMEOUT_SECONDS = 15.0
 CLOSE_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Running:
-    """A job in flight."""
-
-    queue: str
-    job_id: str
-    name: str
-    since: float
 
 
 class Runtime(Generic[S]):
@@ -80,7 +67,7 @@ class Runtime(Generic[S]):
             reset_ms=settings.circuit_breaker_reset_timeout_ms,
         )
         self.dependencies = Dependencies(self.metrics, self.breakers)
-        self._running: dict[int, Running] = {}
+        self._consumers: list[Consumer[Any]] = []
         self.health = HealthBoard(
             Identity(worker, release),
             stall_limit_ms=settings.loop_stall_limit_ms,
@@ -117,18 +104,20 @@ class Runtime(Generic[S]):
             settings.queue_max_payload_bytes,
             settings.max_defer_age_ms / 1000,
         )
-        return Consumer(
+        consumer = Consumer(
             self.redis,
             self._connection(name.client_name(self.worker), BLOCKING_TIMEOUT_SECONDS),
             name,
             payload,
-            self._seen(handle),
+            handle,
             options,
             self._announce(queue),
             self.random,
             token=self.token,
             gate=gate,
         )
+        self._consumers.append(consumer)
+        return consumer
 
     def leave_alone(self, queue: str) -> None:
         """Work nothing of a queue that is switched off: `/health/detailed` shows it as disabled, which is healthy."""
@@ -222,31 +211,23 @@ class Runtime(Generic[S]):
         parts = urlsplit(self.settings.redis_address().get_secret_value())
         return f"{parts.hostname}:{parts.port or 6379}"
 
-    def _seen(self, handle: Handler[M]) -> Handler[M]:
-        """Note which jobs run, for `/health/detailed`."""
-        running = self._running
-
-        async def handle_seen(job: Job[M]) -> Outcome:
-            key = id(job)
-            running[key] = Running(job.queue, job.id, job.name, time.time())
-            try:
-                return await handle(job)
-            finally:
-                del running[key]
-
-        return handle_seen
-
     def _jobs_in_flight(self) -> list[dict[str, Any]]:
         now = time.time()
         return [
-            {"queue": one.queue, "jobId": one.job_id, "name": one.name, "ageMs": round((now - one.since) * 1000)}
-            for one in list(self._running.values())
+            {
+                "queue": consumer.name,
+                "jobId": str(lease.job),
+                "name": lease.job.name,
+                "ageMs": round((now - lease.since) * 1000),
+            }
+            for consumer in self._consumers
+            for lease in consumer.engine.leases
         ]
 
     def _job_metrics(self) -> dict[str, Any]:
         return {
             "concurrency": self.settings.queue_concurrency,
-            "inFlight": len(self._running),
+            "inFlight": sum(consumer.engine.in_flight for consumer in self._consumers),
             **self.metrics.job_totals(),
         }
 

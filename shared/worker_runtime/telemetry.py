@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
 
+    from worker_runtime.logs import JobInHand
+
 FLUSH_SECONDS = 2.0
 NOTHING: AbstractContextManager[None] = contextlib.nullcontext()
 _propagator = TraceContextTextMapPropagator()
@@ -80,39 +82,39 @@ def inject() -> str | None:
     return json.dumps(carrier)
 
 
-def job_span(queue: str, name: str, job_id: str, attempt: int, carrier: str | None) -> AbstractContextManager[None]:
+def job_span(job: JobInHand, name: str, carrier: Any) -> AbstractContextManager[None]:
     """Run a job as a child of what added it. Without an exporter a received context is only passed on."""
     if _Export.provider is None and carrier is None:
         return NOTHING
-    return _job_span(queue, name, job_id, attempt, carrier)
+    return _job_span(job, name, carrier if isinstance(carrier, str) else None)
 
 
 @contextlib.contextmanager
-def _job_span(queue: str, name: str, job_id: str, attempt: int, carrier: str | None) -> Iterator[None]:
+def _job_span(job: JobInHand, name: str, carrier: str | None) -> Iterator[None]:
     token = otel_context.attach(extract(carrier) or otel_context.get_current())
     try:
-        with _span(queue, name, job_id, attempt), logs.bound(traceId=current_trace_id()):
+        with _span(job, name), logs.bound(traceId=current_trace_id()):
             yield
     finally:
         otel_context.detach(token)
 
 
-def _span(queue: str, name: str, job_id: str, attempt: int) -> AbstractContextManager[Any]:
+def _span(job: JobInHand, name: str) -> AbstractContextManager[Any]:
     if (provider := _Export.provider) is None:
         return NOTHING
     attributes: dict[str, str | int] = {
         "messaging.system": "bullmq",
-        "messaging.destination.name": queue,
+        "messaging.destination.name": job.queue,
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
-        "messaging.message.id": job_id,
-        "bullmq.queue.name": queue,
+        "messaging.message.id": job.job_id,
+        "bullmq.queue.name": job.queue,
         "bullmq.job.name": name,
-        "bullmq.job.id": job_id,
-        "bullmq.job.attempts.made": attempt,
+        "bullmq.job.id": job.job_id,
+        "bullmq.job.attempts.made": job.attempt,
     }
     tracer = provider.get_tracer("worker_runtime")
-    return tracer.start_as_current_span(f"process {queue}", kind=trace.SpanKind.CONSUMER, attributes=attributes)
+    return tracer.start_as_current_span(f"process {job.queue}", kind=trace.SpanKind.CONSUMER, attributes=attributes)
 
 
 def current_trace_id() -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from worker_runtime import telemetry
+from worker_runtime import logs, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def collector() -> Iterator[Collector]:
 def test_a_job_is_a_child_of_what_added_it_in_the_collector_too(collector: Collector) -> None:
     telemetry.configure(f"http://127.0.0.1:{collector.server_port}/", worker="events-worker", version="1.0")
     carrier = '{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
-    with telemetry.job_span("intelliflow:events", "lead.created", "7", 2, carrier):
+    with telemetry.job_span(logs.JobInHand("intelliflow:events", "7", 2), "lead.created", carrier):
         passed_on = json.loads(telemetry.inject() or "")["traceparent"]
     telemetry.shut_down()
     ((path, body),) = collector.received
@@ -70,7 +70,7 @@ def test_a_job_is_a_child_of_what_added_it_in_the_collector_too(collector: Colle
 def test_a_collector_that_hangs_does_not_keep_the_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         telemetry.configure(f"http://127.0.0.1:{silent.getsockname()[1]}", worker="w", version="1")
-        with telemetry.job_span("q", "n", "1", 1, None):
+        with telemetry.job_span(logs.JobInHand("q", "1", 1), "n", None):
             pass
         began = time.monotonic()
         telemetry.shut_down()

@@ -113,7 +113,7 @@ CARRIER = '{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
 
 def test_a_trace_is_passed_on_and_named_in_logs(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "w")
-    with telemetry.job_span("q", "n", "1", 1, CARRIER):
+    with telemetry.job_span(logs.JobInHand("q", "1", 1), "n", CARRIER):
         structlog.get_logger().info("inside")
         passed_on = telemetry.inject()
     assert passed_on is not None
@@ -124,5 +124,5 @@ def test_a_trace_is_passed_on_and_named_in_logs(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("carrier", ["", "{", "[]", "7", '{"traceparent": 7}', '{"traceparent": "nonsense"}'])
 def test_a_carrier_that_cannot_be_read_is_none(carrier: str) -> None:
-    with telemetry.job_span("q", "n", "1", 1, carrier):
+    with telemetry.job_span(logs.JobInHand("q", "1", 1), "n", carrier):
         assert telemetry.inject() is None

@@ -87,7 +87,7 @@ class QueueEngine:
             redis, queue, token=token, worker=options.worker, lock_ms=options.lock_ms, limit=options.limit
         )
         self._waiter = MarkerWaiter(blocking, redis, queue)
-        self._leases = Leases(
+        self.leases = Leases(
             self.scripts,
             counters,
             label=queue.label,
@@ -95,7 +95,7 @@ class QueueEngine:
             stalled_interval_ms=options.stalled_interval_ms,
             max_stalls=options.max_stalls,
         )
-        self._settler = Settler(self.scripts, self._leases, options.keep_completed, options.keep_failed)
+        self._settler = Settler(self.scripts, self.leases, options.keep_completed, options.keep_failed)
         self._chains: set[asyncio.Task[None]] = set()
         self._slot_freed = asyncio.Event()
         self._stop = StopSignal()
@@ -110,13 +110,13 @@ class QueueEngine:
     @property
     def in_flight(self) -> int:
         """Jobs running here now."""
-        return len(self._leases)
+        return len(self.leases)
 
     async def run(self, stop: StopSignal) -> None:
         """Work until `stop`, drain, hand back what outlives its deadline. Raises only what `execute` raised: a bug."""
         self._stop = stop
         closed = asyncio.Event()
-        keeper = asyncio.create_task(self._leases.keep(closed), name=f"leases {self._queue.label}")
+        keeper = asyncio.create_task(self.leases.keep(closed), name=f"leases {self._queue.label}")
         keeper.add_done_callback(self._note_bug)
         try:
             await self._fetch_until_stopped()
@@ -175,7 +175,7 @@ class QueueEngine:
         try:
             return await self.scripts.claim()
         except RedisUnavailable:
-            self._leases.look_for_orphans()
+            self.leases.look_for_orphans()
             await self._stop.sleep(PAUSE_AFTER_ERROR_SECONDS)
         except RedisError as error:
             log.error("claim_refused", queue=self._queue.label, error=str(error))  # noqa: TRY400  its text says it all
@@ -207,7 +207,7 @@ class QueueEngine:
 
     async def _start(self, job: ClaimedJob) -> None:
         if self._stopping:
-            await self._hand_back([self._leases.take(job)])
+            await self._hand_back([self.leases.take(job)])
             return
         self.idle.clear()
         chain = asyncio.create_task(self._run_chain(job), name=f"jobs of {self._queue.label}")
@@ -226,11 +226,11 @@ class QueueEngine:
             self._take_note(answer)
             following = answer.job
             if following is not None and self._stopping:
-                await self._hand_back([self._leases.take(following)])
+                await self._hand_back([self.leases.take(following)])
                 return
 
     async def _run_job(self, job: ClaimedJob) -> Answer:
-        lease = self._leases.take(job)
+        lease = self.leases.take(job)
         try:
             await schedules.make_next(self.scripts, lease)
             settlement = await self._execute(lease)
@@ -240,7 +240,7 @@ class QueueEngine:
             self._look = self._look or not answer.asked
             return answer
         finally:
-            self._leases.release(lease)
+            self.leases.release(lease)
 
     # Stopping
 
@@ -259,7 +259,7 @@ class QueueEngine:
             await self._give_up()
 
     async def _give_up(self) -> None:
-        leases = list(self._leases)
+        leases = list(self.leases)
         for lease in leases:
             lease.abort()
         if self._chains:
@@ -275,7 +275,7 @@ class QueueEngine:
         returned = sum(isinstance(answer, int) and answer >= 0 for answer in answers)
         self._counters.handed_back(returned)
         for lease, answer in zip(ordered, answers, strict=True):
-            self._leases.release(lease)
+            self.leases.release(lease)
             if isinstance(answer, BaseException):
                 log.warning("hand_back_failed", queue=self._queue.label, jobId=str(lease.job), error=str(answer))
         return returned

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -42,6 +43,8 @@ class Lease:
 
     job: ClaimedJob
     sequence: int
+    # Seconds since the epoch.
+    since: float = field(default_factory=time.time)
     scope: asyncio.Timeout | None = None
     gone: bool = False
 

@@ -10,7 +10,7 @@ import importlib.resources
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
@@ -72,9 +72,15 @@ class ClaimedJob:
     id: bytes
     fields: dict[bytes, bytes]
     options: Mapping[str, Any] = field(init=False)
+    # Finished attempts so far.
+    attempts_made: int = field(init=False)
+    # The producer's clock when it was added, seconds since the epoch.
+    created_at: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.options = read_options(self.fields.get(b"opts", b"{}"))
+        self.attempts_made = read_integer(self.fields.get(b"atm", b"0"))
+        self.created_at = read_integer(self.fields.get(b"timestamp")) / 1000
 
     def __str__(self) -> str:
         """Return the id as people write it."""
@@ -85,19 +91,8 @@ class ClaimedJob:
         """The producer's name for it; not part of any promise, so wrong bytes are shown as such."""
         return self.fields.get(b"name", b"").decode("utf-8", "backslashreplace")
 
-    @property
-    def attempts_made(self) -> int:
-        """Finished attempts so far."""
-        return read_integer(self.fields.get(b"atm"))
 
-    @property
-    def created_at(self) -> float:
-        """The producer's clock when it was added, seconds since the epoch."""
-        return read_integer(self.fields.get(b"timestamp")) / 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What Redis said when asked for the next job: a job, or how long to wait and for what; `asked`: whether it was."""
 
     code: int = 0
@@ -128,6 +123,10 @@ def parent_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def read_integer(raw: Any) -> int:
     """Read a number somebody else wrote; anything that is none counts as 0."""
+    try:
+        return int(raw)
+    except (TypeError, ValueError, OverflowError):
+        pass
     try:
         return int(float(raw))
     except (TypeError, ValueError, OverflowError):
