@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 JITTER = 0.10
 MAX_HONOURED_ATTEMPTS = 20
-MOST_ATTEMPTS = 2**31
+# Milliseconds; far more than anybody waits, far less than what Redis and Lua lose digits of.
+LARGEST_NUMBER = 10.0**13
+MOST_DOUBLINGS = 50
 
 
 class RetryPolicy(Protocol):
@@ -41,7 +43,7 @@ class ScheduledRetry:
     def attempts(self, options: Mapping[str, Any]) -> int:
         """See `RetryPolicy`."""
         asked = options.get("attempts")
-        if self.honour_producer and isinstance(asked, int) and 1 <= asked <= MAX_HONOURED_ATTEMPTS:
+        if self.honour_producer and type(asked) is int and 1 <= asked <= MAX_HONOURED_ATTEMPTS:
             return asked
         return self.max_attempts
 
@@ -65,30 +67,37 @@ class JobOptionsRetry:
 
     def attempts(self, options: Mapping[str, Any]) -> int:
         """See `RetryPolicy`."""
-        asked = options.get("attempts")
-        # JSON's 1e999 is infinite, which no integer is; a job tried that often is tried for ever.
-        return max(1, int(min(asked, MOST_ATTEMPTS))) if isinstance(asked, (int, float)) else 1
+        return max(1, int(sane_number(options.get("attempts")) or 1))
 
     def delay(self, options: Mapping[str, Any], attempts_made: int, random: Random) -> float | None:
         """See `RetryPolicy`."""
         if attempts_made >= self.attempts(options):
             return None
         backoff = options.get("backoff") or 0
-        if isinstance(backoff, (int, float)):
-            return backoff / 1000
+        if (milliseconds := sane_number(backoff)) is not None:
+            return milliseconds / 1000
         return self._named(backoff, options, attempts_made, random)
 
     def _named(self, backoff: Any, options: Mapping[str, Any], attempts_made: int, random: Random) -> float | None:
-        # A producer may have written anything here, and a worker survives it.
-        kind = backoff.get("type") if isinstance(backoff, dict) else None
+        if not isinstance(backoff, dict):
+            return None
+        kind = backoff.get("type")
         if isinstance(kind, str) and kind in self.strategies:
             custom = self.strategies[kind](attempts_made, options)
             return None if custom is None else custom / 1000
-        if kind not in ("fixed", "exponential"):
+        base, jitter = sane_number(backoff.get("delay") or 0), sane_number(backoff.get("jitter") or 0)
+        if kind not in ("fixed", "exponential") or base is None or jitter is None:
             return None
-        base, jitter = backoff.get("delay") or 0, backoff.get("jitter") or 0
-        if not (isinstance(base, (int, float)) and isinstance(jitter, (int, float))):
-            return None
-        milliseconds = base if kind == "fixed" else base * 2 ** (attempts_made - 1)
+        milliseconds = base if kind == "fixed" else base * 2.0 ** min(attempts_made - 1, MOST_DOUBLINGS)
         # Node's jitter: between (1 - jitter) and 1 of the delay.
-        return float(milliseconds * (1 - jitter * random.random()) / 1000)
+        return min(milliseconds, LARGEST_NUMBER) * (1 - min(jitter, 1.0) * random.random()) / 1000
+
+
+def sane_number(written: Any) -> float | None:
+    """Read a number that a producer wrote into a job's options, where JSON allows anything: 1e999, a text, a list.
+
+    `None` for what is no number; below 0 counts as 0, and beyond three hundred years as that.
+    """
+    if isinstance(written, bool) or not isinstance(written, (int, float)) or written != written:  # noqa: PLR0124  NaN
+        return None
+    return float(max(0, min(written, LARGEST_NUMBER)))
