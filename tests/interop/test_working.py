@@ -39,8 +39,9 @@ async def test_node_sees_its_job_completed(
     job = await node.queue("getJob", job_id)
     assert await node.job(job_id, "getState") == "completed"
     assert (job["returnvalue"], job["attemptsMade"], job["processedBy"]) == ({"echoed": "welcome"}, 1, "w")
-    # Two processes' clocks, each cut to a millisecond.
-    assert job["timestamp"] - 2 <= job["processedOn"] <= job["finishedOn"]
+    assert job["processedOn"] <= job["finishedOn"]
+    # Node counts its milliseconds from its own start and drifts off the system's clock a little.
+    assert abs(job["processedOn"] - job["timestamp"]) < 1_000
     assert [item["news"] for item in node.news] == ["added", "waiting", "active", "completed"]
 
 
