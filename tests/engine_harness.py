@@ -61,9 +61,10 @@ class Bench:
         *,
         token: str = "ours",
         redis: RedisConnection | None = None,
+        blocking_url: str | None = None,
         **more: Any,
     ) -> Running:
-        blocking = RedisConnection(self.url, client_name="blocking", timeout_seconds=10)
+        blocking = RedisConnection(blocking_url or self.url, client_name="blocking", timeout_seconds=10)
 
         async def run(lease: Lease) -> Settlement:
             self.ran.append(lease.job.id.decode())

@@ -102,7 +102,8 @@ def _connected(database_url: str) -> Iterator[_Backend]:
     except psycopg.OperationalError as error:
         raise DatabaseUnreachable(f"cannot connect to PostgreSQL: {error}") from error
     except psycopg.ProgrammingError as error:
-        raise MigrationError(f"DATABASE_URL is not a postgresql:// URL: {error}") from error
+        # Not the driver's words: they quote the password.
+        raise MigrationError("DATABASE_URL is not a postgresql:// URL that can be read") from error
     with backend:
         _refuse_old_server(backend)
         yield backend

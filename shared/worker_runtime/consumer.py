@@ -19,6 +19,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from worker_runtime.bullmq.engine import EngineOptions, Gate, QueueEngine
+from worker_runtime.bullmq.scripts import read_integer
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
 from worker_runtime.job import Job
 from worker_runtime.logs import JobInHand, job_in_hand, redact
@@ -50,6 +51,7 @@ log = structlog.get_logger()
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Job[M]], Awaitable[Outcome]]
 STACK_LIMIT = 4_000
+REASON_LIMIT = 1_000
 SAID_STALLED = "job stalled more than allowable limit"
 
 
@@ -182,17 +184,15 @@ class Consumer(Generic[M]):
         return outcome, ""
 
     def _record(self, claimed: ClaimedJob, outcome: Outcome, seconds: float) -> None:
-        metrics, attempt = self._metrics, claimed.attempts_made + 1
-        if attempt == 1 and claimed.created_at:
-            metrics.wait.observe(max(0.0, time.time() - seconds - claimed.created_at))
-        match outcome:
-            case Done():
-                metrics.finished(seconds)
-            case Retry() | DeadLetter():
-                metrics.finished(seconds)
-                metrics.failed.inc()
-            case Defer(code) | Hold(code):
-                metrics.deferred(code)
+        metrics = self._metrics
+        if isinstance(outcome, (Defer, Hold)):
+            metrics.deferred(outcome.code)
+            return
+        if claimed.attempts_made == 0 and claimed.created_at:
+            metrics.wait.observe(max(0.0, time.time() - seconds - due_at(claimed)))
+        metrics.finished(seconds)
+        if not isinstance(outcome, Done):
+            metrics.failed.inc()
 
     def _settlement(self, claimed: ClaimedJob, outcome: Outcome, stack: str) -> Settlement:
         match outcome:
@@ -216,28 +216,39 @@ class Consumer(Generic[M]):
         self._metrics.retried(made + 1)
         seconds = max(delay, outcome.floor)
         log.warning("job_retries", code=outcome.code, reason=outcome.reason, seconds=round(seconds, 3))
-        reason = failed_reason(outcome.code, outcome.reason)
-        return Delay(round(seconds * 1000), costs_attempt=True, reason=reason, stack=stack, fields={DEFERRED_SINCE: ""})
+        fields = {"failedReason": reason_of(outcome.code, outcome.reason), DEFERRED_SINCE: ""}
+        return Delay(round(seconds * 1000), costs_attempt=True, stack=stack, fields=fields)
 
     def _defer(self, claimed: ClaimedJob, outcome: Defer) -> Settlement:
         since = deferred_since(claimed)
-        reason = failed_reason(outcome.code, outcome.reason)
+        reason = reason_of(outcome.code, outcome.reason)
         if not outcome.planned and time.time() - since > self._options.max_defer_seconds:
             return self._bury(claimed, "DEFERRED_TOO_LONG", reason, "")
         log.info("job_deferred", code=outcome.code, reason=outcome.reason, seconds=round(outcome.seconds, 3))
-        fields = {} if outcome.planned else {DEFERRED_SINCE: f"{since:.3f}"}
+        fields = {DEFERRED_BECAUSE: reason} | ({} if outcome.planned else {DEFERRED_SINCE: f"{since:.3f}"})
         # 0 would mean: behind the others, at once; a deferral is never that.
         milliseconds = max(1, round(outcome.seconds * 1000))
-        return Delay(milliseconds, costs_attempt=False, reason=reason, fields=fields)
+        return Delay(milliseconds, costs_attempt=False, fields=fields)
 
     def _bury(self, claimed: ClaimedJob, code: str, reason: str, stack: str) -> Fail:
         self._metrics.dead_lettered.inc()
         log.error("job_dead_lettered", code=code, reason=reason)
-        return Fail(failed_reason(code, reason), stack, self._options.retry.attempts(claimed.options))
+        return Fail(reason_of(code, reason), stack, self._options.retry.attempts(claimed.options))
 
 
-# Our own field in the job's hash: when its present deferral began, seconds since the epoch. Node ignores it.
+# Our own fields in the job's hash, which Node ignores: since when (seconds since the epoch) and why it is put off.
 DEFERRED_SINCE = "deferredSince"
+DEFERRED_BECAUSE = "deferredBecause"
+
+
+def reason_of(code: str, reason: str) -> str:
+    """Write a `failedReason`: whatever it quotes, personal data is masked."""
+    return redact(failed_reason(code, reason))
+
+
+def due_at(claimed: ClaimedJob) -> float:
+    """Return when the job could first have run: its producer's time plus the delay asked for."""
+    return claimed.created_at + read_integer(claimed.options.get("delay")) / 1000
 
 
 def deferred_since(claimed: ClaimedJob) -> float:
@@ -255,17 +266,17 @@ def deferred_failure(claimed: ClaimedJob) -> DeadLetter | None:
         return None
     if text(mark) == SAID_STALLED:
         return DeadLetter("STALLED", "the worker died or froze while running it, each time it was tried")
-    return DeadLetter("CHILD_FAILED", redact(text(mark)))
+    return DeadLetter("CHILD_FAILED", text(mark))
 
 
 def unexpected(error: BaseException) -> Retry:
     """Name an error that the handler did not foresee; its text may hold anything, so it is redacted."""
-    return Retry("HANDLER_FAILED", redact(f"{type(error).__name__}: {error}"))
+    return Retry("HANDLER_FAILED", f"{type(error).__name__}: {str(error)[:REASON_LIMIT]}")
 
 
 def stack_of(error: BaseException) -> str:
     """Format the stack for the job's hash: its end, redacted."""
-    return redact("".join(traceback.format_exception(error)))[-STACK_LIMIT:]
+    return redact("".join(traceback.format_exception(error))[-STACK_LIMIT:])
 
 
 def explain(error: ValidationError) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import os
 import signal
 import threading
@@ -48,6 +50,8 @@ class StopOrders:
         self._grace_seconds = grace_seconds
         self._announce = announce
         self._loop = asyncio.get_running_loop()
+        # A signal interrupts whatever runs: without a context of its own, its log lines would name a bystander's job.
+        self._context = contextvars.copy_context()
         self._reasons: list[Ending] = []
         self._signals = 0
         self._last_resort = LastResort()
@@ -73,10 +77,13 @@ class StopOrders:
         name = signal.Signals(number).name
         if self._signals == 1:
             self._last_resort.arm(self._grace_seconds + CLOSING_SECONDS)
-            self._loop.call_soon_threadsafe(self._stop, name, Ending(SIGNAL_BASE + number, f"{name}: drained"))
+            self._call(self._stop, name, Ending(SIGNAL_BASE + number, f"{name}: drained"))
         else:
             self._last_resort.arm(CLOSING_SECONDS)
-            self._loop.call_soon_threadsafe(self._stop_at_once, name)
+            self._call(self._stop_at_once, name)
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        self._loop.call_soon_threadsafe(functools.partial(function, *args), context=self._context)
 
     def _stop(self, name: str, ending: Ending) -> None:
         log.info("signal_received", signal=name, graceMs=round(self._grace_seconds * 1000))

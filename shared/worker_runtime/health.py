@@ -40,7 +40,7 @@ class HealthServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="health server", daemon=True)
         self._listening = threading.Event()
-        self._failure: OSError | None = None
+        self._failure: OSError | UnicodeError | None = None
 
     def start(self) -> None:
         """Listen; raises `HealthPortUnavailable`. Blocks for the moment that takes."""
@@ -49,7 +49,7 @@ class HealthServer:
         if self._failure is not None:
             self._thread.join(STOP_SECONDS)
             raise HealthPortUnavailable(
-                f"HEALTH_PORT={self.port} on HEALTH_HOST={self._host!r}: {self._failure.strerror or self._failure}; "
+                f"HEALTH_PORT={self.port} on HEALTH_HOST={self._host!r}: {getattr(self._failure, 'strerror', None) or self._failure}; "
                 "allowed: a free port, or 0 for any"
             ) from self._failure
 
@@ -66,7 +66,7 @@ class HealthServer:
             self._loop.run_until_complete(self._listen(runner))
             self._listening.set()
             self._loop.run_forever()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # The latter for a host name that cannot be one.
             self._failure = error
             self._listening.set()
         finally:

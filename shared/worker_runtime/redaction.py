@@ -9,8 +9,9 @@ MASK = "***"
 SECRET_KEY = re.compile(
     r"pass(word|wd|phrase)?$|secret|token$|authori[sz]ation|credential|cookie|(api|access|private)_?key", re.IGNORECASE
 )
-URL_LOGIN = re.compile(r"(?<=://)[^\s/@]*:[^\s/]*@")
-EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@(?=[\w-]+(?:\.[\w-]+)+)")
+URL_LOGIN = re.compile(r"(?<=://)[^\s/@:]*:[^\s/]*@")
+# Possessive (++) and never begun within itself, or a long text without a domain would be read once for each character.
+EMAIL = re.compile(r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]++@(?=[\w-]++(?:\.[\w-]+)+)")
 PHONE = re.compile(r"(?<![\w+])\+[1-9][\d ().-]{5,18}(\d\d)(?!\d)")
 
 

@@ -30,7 +30,7 @@ class RetryPolicy(Protocol):
 
 @dataclass(frozen=True)
 class ScheduledRetry:
-    """The shipped workers' table (docs/reference/retries.md): a number of attempts and the delays between them.
+    """The shipped workers' table, RETRY_<QUEUE>_*: a number of attempts and the delays between them.
 
     The last delay repeats when attempts outnumber delays. With `honour_producer`, a job's own
     `attempts`, 1 to 20, wins.

@@ -31,7 +31,7 @@ local saved = redis.call('HMGET', key, 'state', 'failures', 'openUntil', 'probe'
 local state, failures = saved[1] or 'closed', tonumber(saved[2] or '0')
 local open_until, probe, probe_until = tonumber(saved[3] or '0'), saved[4] or '', tonumber(saved[5] or '0')
 local before = table.concat({state, failures, open_until, probe, probe_until}, '|')
-local probing = state == 'half_open' and probe == owner
+local probing = state == 'half_open' and owner ~= '' and probe == owner
 local granted = 0
 
 local function become(new_state, new_open_until)

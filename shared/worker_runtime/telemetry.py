@@ -66,7 +66,7 @@ def extract(carrier: str | None) -> Context | None:
         return None
     try:
         fields = json.loads(carrier)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict):
         return None

@@ -63,7 +63,7 @@ def test_redis_and_postgres_killed_under_load_lose_nothing(
     own_redis.start()
     back = time.monotonic()
     own_suite.wait_for_mails(60, within=20)
-    assert time.monotonic() - back < 15  # Generous for a busy machine; the figure is in docs/explanation.
+    assert time.monotonic() - back < 15  # Generous for a busy machine.
     own_postgres.kill()
     wait_for(lambda: events.status("/health/ready") == 503, 6)
     assert events.status("/health/live") == 200

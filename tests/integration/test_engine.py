@@ -61,8 +61,8 @@ async def until_idle(queue: Bench) -> None:
 
 async def test_a_failed_attempt_waits_and_then_runs_again(queue: Bench) -> None:
     ends: list[Settlement] = [
-        Delay(150, costs_attempt=True, reason="SLOW: once", stack="first"),
-        Delay(0, costs_attempt=True, reason="NOW: twice", stack="second"),
+        Delay(150, costs_attempt=True, fields={"failedReason": "SLOW: once"}, stack="first"),
+        Delay(0, costs_attempt=True, fields={"failedReason": "NOW: twice"}, stack="second"),
         Fail("ENOUGH: three times", "third"),
     ]
     times: list[float] = []
@@ -84,7 +84,7 @@ async def test_a_failed_attempt_waits_and_then_runs_again(queue: Bench) -> None:
 async def test_a_deferral_costs_no_attempt(queue: Bench) -> None:
     async def execute(lease: Lease) -> Settlement:
         if len(queue.ran) < 4:
-            return Delay(20, costs_attempt=False, reason="LATER: limit")
+            return Delay(20, costs_attempt=False, fields={"failedReason": "LATER: limit"})
         assert lease.job.attempts_made == 0
         return Complete()
 
@@ -105,7 +105,7 @@ async def test_urgent_first_then_in_order_then_by_priority_which_a_retry_keeps(q
 
     async def execute(lease: Lease) -> Settlement:
         again = lease.job.id == b"low" and lease.job.attempts_made == 0
-        return Delay(0, costs_attempt=True, reason="AGAIN: once") if again else Complete()
+        return Delay(0, costs_attempt=True, fields={"failedReason": "AGAIN: once"}) if again else Complete()
 
     async with queue.engine(execute, replace(QUICK, concurrency=1)):
         await queue.finished(6)
@@ -363,3 +363,44 @@ async def test_starting_and_stopping_under_load_orphans_nothing(queue: Bench) ->
         cycles += 1
     assert len(queue.ran) == 3_000
     assert cycles > 10
+
+
+async def test_held_jobs_keep_their_order_however_their_handlers_end(queue: Bench) -> None:
+    async def execute(lease: Lease) -> Settlement:
+        if len(queue.ran) <= 3:
+            # The first takes longest.
+            await asyncio.sleep({b"job-0": 0.009, b"job-1": 0.004}.get(lease.job.id, 0))
+            return HandBack(0.2)
+        return Complete()
+
+    await queue.queue.add_bulk(jobs(6))
+    async with queue.engine(execute, replace(QUICK, concurrency=3)):
+        await until(lambda: is_true(len(queue.ran) == 3))
+        await until(lambda: nothing_active(queue))
+        assert list(reversed(await queue.ids("wait"))) == [f"job-{n}" for n in range(6)]
+        await queue.finished(6)
+
+
+async def nothing_active(queue: Bench) -> bool:
+    return await queue.ids("active") == []
+
+
+async def test_a_second_signal_is_heeded_while_the_blocking_connection_cannot_connect(queue: Bench) -> None:
+    started = asyncio.Event()
+
+    async def execute(lease: Lease) -> Settlement:
+        started.set()
+        try:
+            async with asyncio.timeout(60) as lease.scope:
+                await asyncio.sleep(60)  # Until it is interrupted.
+        except TimeoutError:
+            return Complete()
+        return Complete()
+
+    await queue.queue.add(NewJob("job", {}, job_id="one"))
+    async with queue.engine(execute, blocking_url="redis://127.0.0.1:1/0") as running:
+        await asyncio.wait_for(started.wait(), 5)
+        began = time.monotonic()
+        await running.finish(grace=0)
+        assert time.monotonic() - began < 2
+    assert await queue.ids("wait") == ["one"]

@@ -286,3 +286,49 @@ async def test_a_handler_without_an_outcome_is_a_bug_that_ends_the_loop_and_keep
             await outgoing._task
     assert (await queue.queue.counts()).completed == 0
     assert [*await queue.ids("wait"), *await queue.ids("active")] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tm": "[" * 50_000},
+        {"tm": 7},
+        {"removeOnComplete": 1.7e308, "removeOnFail": 1.7e308},
+        {"removeOnComplete": {"age": 1e300, "count": -1}, "removeOnFail": {"age": "soon"}},
+        {"stackTraceLimit": 1e300},
+        {"attempts": 1e300, "backoff": {"type": "exponential", "delay": 1e300, "jitter": "x"}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_no_option_of_a_producer_harms_the_worker(queue: Bench, options: dict[str, Any], ends_well: bool) -> None:  # noqa: FBT001
+    async def handle(job: Job[Payload]) -> Outcome:
+        return Done() if ends_well or job.id == "next" else DeadLetter("REFUSED", "for the test")
+
+    await queue.queue.add(NewJob("job", GOOD, job_id="odd", options=options))
+    await queue.queue.add(NewJob("job", GOOD, job_id="next"))
+    async with Outgoing(queue, handle) as outgoing:
+        await queue.finished(2)
+    assert [job.id for job in outgoing.seen] == ["odd", "next"]
+    assert await queue.ids("active") == []
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [{"pattern": 5}, {"pattern": "* * *"}, {"pattern": "* * * * *", "tz": "Moon/Base"}, {"every": "often"}, "daily"],
+    ids=str,
+)
+async def test_a_schedule_nobody_can_read_ends_and_its_job_runs(queue: Bench, repeat: Any) -> None:
+    await queue.queue.add(NewJob("job", GOOD, job_id="one", options={"repeat": repeat, "prevMillis": 1e300}))
+    await queue.redis.call("HSET", QUEUE.key("one"), "rjk", "tick", "timestamp", "9" * 400)
+    async with Outgoing(queue, done):
+        await queue.finished(1)
+    assert await queue.ids("completed") == ["one"]
+
+
+async def test_personal_data_in_a_reason_is_masked(queue: Bench) -> None:
+    async def handle(job: Job[Payload]) -> Outcome:
+        raise PermanentError("TEMPLATE_ERROR", "no template ann@example.org")
+
+    await run(queue, handle)
+    assert (await queue.hash("one"))["failedReason"] == "TEMPLATE_ERROR: no template ***@example.org"

@@ -54,11 +54,18 @@ class Batch:
 
 def sort_out(events: Sequence[OutboxEvent], max_job_bytes: int) -> Batch:
     """Turn rows into jobs, and set aside those that can never be one."""
-    verdicts = [publication(event, max_job_bytes) for event in events]
+    verdicts = [_publication(event, max_job_bytes) for event in events]
     return Batch(
         jobs=[verdict for verdict in verdicts if isinstance(verdict, NewJob)],
         unpublishable=[verdict for verdict in verdicts if isinstance(verdict, Unpublishable)],
     )
+
+
+def _publication(event: OutboxEvent, max_job_bytes: int) -> NewJob | Unpublishable:
+    try:
+        return publication(event, max_job_bytes)
+    except Exception as error:  # noqa: BLE001  one row nobody foresaw must not hold up all that follow
+        return Unpublishable(event.id, f"INVALID_EVENT: it cannot be written as a job ({type(error).__name__})")
 
 
 def publication(event: OutboxEvent, max_job_bytes: int) -> NewJob | Unpublishable:
@@ -84,7 +91,8 @@ def backoff_seconds(failures_in_a_row: int) -> float:
 def _metadata(event: OutboxEvent) -> dict[str, Any] | None:
     try:
         given = json.loads(event.metadata)
-    except RecursionError:
+    except (RecursionError, ValueError):
+        # jsonb holds what Python does not read: numbers of ten thousand digits, say.
         return None
     if not isinstance(given, dict | None):
         return None

@@ -112,6 +112,7 @@ class OutboxStore:
         self._database_url = database_url
         self._command_seconds = command_seconds
         self._connection: asyncpg.Connection | None = None
+        self._connecting: asyncio.Task[asyncpg.Connection] | None = None
 
     async def ping(self) -> None:
         """Return when the server answers."""
@@ -162,6 +163,8 @@ class OutboxStore:
     async def close(self) -> None:
         """Close the connection politely if the server still listens."""
         connection, self._connection = self._connection, None
+        if self._connecting is not None:
+            self._connecting.cancel()
         if connection is not None:
             try:
                 await connection.close(timeout=1)
@@ -172,7 +175,7 @@ class OutboxStore:
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
         try:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await self._connect()
+                self._connection = await self._connected_once()
             yield self._connection
         except (asyncpg.PostgresError, *CONNECTION_FAULTS) as error:
             self._drop()
@@ -183,6 +186,17 @@ class OutboxStore:
             # The command is still running on this connection: the next one would meet its answer.
             self._drop()
             raise
+
+    async def _connected_once(self) -> asyncpg.Connection:
+        """Connect, or go on where an impatient caller left off: a far server takes longer than a ping may."""
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        finally:
+            if connecting.done():
+                self._connecting = None
 
     async def _connect(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(

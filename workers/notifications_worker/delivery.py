@@ -168,7 +168,8 @@ class Delivery:
             "notification_accepted",
             channel=self._channel.name,
             provider=self._channel.provider,
-            providerMessageId=provider_message_id,
+            # Without its domain: what looks like an address is masked in logs.
+            providerMessageId=(provider_message_id or "").strip("<>").partition("@")[0],
             recipient=self._channel.shown(self._channel.recipient(notification)),
             milliseconds=round(seconds * 1000),
         )

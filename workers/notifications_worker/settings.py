@@ -91,6 +91,9 @@ class NotificationsSettings(WorkerSettings):
     def warnings(self) -> list[str]:
         """See `WorkerSettings`."""
         found = super().warnings()
+        found.append(
+            "deliveries are remembered in Redis for 7 days; there is no history, and DATABASE_URL is not used yet"
+        )
         if not self.enable_email:
             found.append("ENABLE_EMAIL=false: no channel is on, so this worker delivers nothing")
         if self.tls == "off" and not is_loopback(self.smtp_host):

@@ -49,7 +49,7 @@ class Templates:
     def render(self, template_id: str, data: Mapping[str, Any]) -> Rendered:
         """Fill in a template. Raises PermanentError (TEMPLATE_ERROR) naming the template and what is wrong with it."""
         if template_id not in self._ids:
-            raise _error(f"there is no template {template_id!r}; there are {', '.join(self._ids)}")
+            raise _error(f"there is no template {template_id[:80]!r}; there are {', '.join(self._ids)}")
         return Rendered(
             subject=self._part(template_id, "subject", data).strip(),
             text=self._part(template_id, "txt", data),

@@ -35,6 +35,9 @@ BEGIN
 END;
 $archive$;
 
+-- Who may execute it may attach it to a table of their own, whose triggers would then run with our rights.
+REVOKE EXECUTE ON FUNCTION archive_deleted_outbox_events() FROM PUBLIC;
+
 CREATE TRIGGER domain_event_outbox_archive_deleted AFTER DELETE ON domain_event_outbox
 REFERENCING OLD TABLE AS gone
 FOR EACH STATEMENT EXECUTE FUNCTION archive_deleted_outbox_events();

@@ -16,8 +16,8 @@ import structlog
 
 from worker_runtime.bullmq import schedules
 from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
-from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases
-from worker_runtime.bullmq.scripts import Answer, ClaimedJob, Limit, QueueScripts
+from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases, last_claimed_first
+from worker_runtime.bullmq.scripts import NOTHING_ASKED, Answer, ClaimedJob, Limit, QueueScripts
 from worker_runtime.bullmq.settlement import HandBack, Settlement
 from worker_runtime.bullmq.settler import PAUSE_AFTER_ERROR_SECONDS, Settler
 from worker_runtime.bullmq.waiter import MarkerWaiter
@@ -34,6 +34,7 @@ Gate = Callable[[], Awaitable[float]]
 DAY_SECONDS = 86_400
 TICK_SECONDS = 1.0
 UNWIND_SECONDS = 0.2
+GATHER_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,11 @@ class QueueEngine:
         )
         self._settler = Settler(self.scripts, self.leases, options.keep_completed, options.keep_failed)
         self._chains: set[asyncio.Task[None]] = set()
+        self._returning: list[Lease] = []
         self._slot_freed = asyncio.Event()
         self._stop = StopSignal()
         self._look = True
+        self._delayed = False
         self._held_until = 0.0
         self._bug: BaseException | None = None
         self.heartbeat = Heartbeat()
@@ -142,9 +145,10 @@ class QueueEngine:
             if not (await self._free_to_fetch() and await self._worth_a_look()):
                 self._note_idleness()
                 continue
-            answer = await self._claim()
+            answer = await self.heartbeat.while_waiting(self._claim())
             self._take_note(answer)
             self._look = answer.job is not None or answer.limited_ms > 0
+            self._delayed = answer.next_delayed_ms > 0
             if answer.job is not None:
                 await self._start(answer.job)
 
@@ -155,8 +159,8 @@ class QueueEngine:
     async def _free_to_fetch(self) -> bool:
         """Wait, for a second at most, for a free slot and the end of a hold."""
         if len(self._chains) >= self._options.concurrency:
-            await self._waiter.release()
             self._slot_freed.clear()
+            await self._waiter.release()
             await wait_at_most(TICK_SECONDS, self._slot_freed.wait())
             return False
         if self._gate is not None:
@@ -198,7 +202,7 @@ class QueueEngine:
         return not (self._stopping or self._on_hold)
 
     def _note_idleness(self) -> None:
-        if self._chains or self._look or self._on_hold:
+        if self._chains or self._look or self._on_hold or self._delayed:
             self.idle.clear()
         else:
             self.idle.set()
@@ -233,24 +237,38 @@ class QueueEngine:
         lease = self.leases.take(job)
         try:
             await schedules.make_next(self.scripts, lease)
+            if lease.gone:
+                return NOTHING_ASKED
             settlement = await self._execute(lease)
             if isinstance(settlement, HandBack):
                 self._hold(settlement.hold_seconds)
+                return await self._return_in_order(lease)
             answer = await self._settler.settle(lease, settlement, fetch=self._wants_more)
             self._look = self._look or not answer.asked
             return answer
         finally:
             self.leases.release(lease)
 
+    async def _return_in_order(self, lease: Lease) -> Answer:
+        """Return held jobs together, or they would stand in `wait` in the order in which their handlers ended."""
+        self._returning.append(lease)
+        await asyncio.sleep(GATHER_SECONDS)
+        together, self._returning = self._returning, []
+        for one in last_claimed_first(together):
+            await self._settler.settle(one, HandBack(), fetch=self._wants_more)
+        self._look = True
+        return NOTHING_ASKED
+
     # Stopping
 
     async def _drain(self) -> None:
-        """Let jobs finish until the deadline, then interrupt them and hand them back, oldest first in line."""
-        if self._bug is not None:
-            self._stop.request(0)
+        """Let jobs finish until the deadline, then interrupt them and hand them back, oldest first in line.
+
+        After a bug there is no grace: what else runs here may be broken too, and is safe in the queue.
+        """
         deadline = asyncio.ensure_future(self._stop.deadline())
         try:
-            while self._chains and not deadline.done():
+            while self._chains and not deadline.done() and self._bug is None:
                 self.heartbeat.beat()
                 await asyncio.wait({deadline, *self._chains}, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -267,8 +285,7 @@ class QueueEngine:
         self.interrupted += await self._hand_back(leases)
 
     async def _hand_back(self, leases: list[Lease]) -> int:
-        # The head of `wait` is filled backwards: the job claimed last goes first.
-        ordered = sorted(leases, key=lambda lease: lease.sequence, reverse=True)
+        ordered = last_claimed_first(leases)
         answers = await asyncio.gather(
             *(self.scripts.hand_back(lease.job.id) for lease in ordered), return_exceptions=True
         )

@@ -18,7 +18,7 @@ from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.loops import wait_at_most
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from worker_runtime.bullmq.scripts import ClaimedJob, QueueScripts
 
@@ -121,7 +121,7 @@ class Leases:
                     recover_at = loop.time() + self._stalled_interval_ms / 1000
             except (RedisUnavailable, RedisError) as error:
                 log.warning("leases_not_renewed", queue=self._label, jobs=len(self._held), error=str(error))
-            await wait_at_most(self._renew_seconds, closed.wait())
+            await wait_at_most(min(self._renew_seconds, max(0.1, recover_at - loop.time())), closed.wait())
 
     async def _renew(self) -> None:
         held = dict(self._held)
@@ -154,3 +154,8 @@ class Leases:
             await self._scripts.hand_back(job_id)
             log.warning("claim_handed_back", queue=self._label, jobId=job_id.decode("utf-8", "backslashreplace"))
         self._suspects = unknown
+
+
+def last_claimed_first(leases: Iterable[Lease]) -> list[Lease]:
+    """Order jobs for their return: the head of `wait` is filled backwards."""
+    return sorted(leases, key=lambda lease: lease.sequence, reverse=True)

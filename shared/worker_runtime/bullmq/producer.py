@@ -131,6 +131,8 @@ class JobQueue:
             call("HEXISTS", key("meta"), "paused"),
             call("LINDEX", key("wait"), -1),
         )
+        if prioritized and not oldest:
+            oldest = next(iter(await call("ZRANGE", key("prioritized"), 0, 0)), None)
         age = await self._age_ms(oldest) if oldest else 0
         return QueueCounts(waiting, active, completed, failed, delayed, prioritized, bool(paused), age)
 

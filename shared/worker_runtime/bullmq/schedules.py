@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from bullmq.job_scheduler import default_repeat_strategy
 
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.bullmq.scripts import now_ms, read_integer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def make_next(scripts: QueueScripts, lease: Lease) -> None:
         except RedisUnavailable:
             await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
             continue
-        except (RedisError, LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  the options are a producer's: whatever they break ends the schedule only
             log.error("schedule_ended", scheduler=str(scheduler), jobId=str(lease.job), error=str(error))  # noqa: TRY400
         return
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from worker_runtime.bullmq.names import QueueName
 
-MISSING_JOB, MISSING_LOCK, NOT_ACTIVE, OTHERS_LOCK, CHILDREN_PENDING, CHILDREN_FAILED = -1, -2, -3, -6, -4, -9
+MISSING_JOB, MISSING_LOCK, CHILDREN_PENDING, CHILDREN_FAILED = -1, -2, -4, -9
+LARGEST_INTEGER = 2**53
 
 
 def shipped(file: str) -> Script:
@@ -122,15 +123,15 @@ def parent_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_integer(raw: Any) -> int:
-    """Read a number somebody else wrote; anything that is none counts as 0."""
+    """Read a number somebody else wrote; one that is none, or beyond what JavaScript counts to, is 0."""
     try:
-        return int(raw)
+        number = int(raw)
     except (TypeError, ValueError, OverflowError):
-        pass
-    try:
-        return int(float(raw))
-    except (TypeError, ValueError, OverflowError):
-        return 0
+        try:
+            number = int(float(raw))
+        except (TypeError, ValueError, OverflowError):
+            return 0
+    return number if -LARGEST_INTEGER <= number <= LARGEST_INTEGER else 0
 
 
 def read_answer(raw: Any) -> Answer:

@@ -27,9 +27,8 @@ class Delay:
 
     delay_ms: int
     costs_attempt: bool
-    reason: str
     stack: str = ""
-    # More hash fields to write, by name.
+    # Hash fields to write, by name: `failedReason` and the like.
     fields: dict[str, str] = field(default_factory=dict)
 
 

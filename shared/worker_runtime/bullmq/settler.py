@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from worker_runtime.bullmq.connection import RedisUnavailable
+from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.bullmq.scripts import (
     CHILDREN_FAILED,
     CHILDREN_PENDING,
@@ -19,6 +19,7 @@ from worker_runtime.bullmq.scripts import (
     read_integer,
 )
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.retry import sane_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,6 +59,10 @@ class Settler:
                 self._leases.look_for_orphans()
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
                 continue
+            except RedisError as error:
+                # Its key is not a job's any more, say. Left to the stalled pass, which gives up on it in the end.
+                log.error("settling_refused", jobId=str(lease.job), error=str(error))  # noqa: TRY400  the text says all
+                break
             if answer.code in (CHILDREN_PENDING, CHILDREN_FAILED):
                 settlement = Fail("CHILDREN_UNFINISHED: a child of this job is unfinished or has failed")
                 continue
@@ -95,19 +100,19 @@ def explain(job: ClaimedJob, code: int) -> None:
 
 def retention(asked: Any, default: Mapping[str, int]) -> Mapping[str, int]:
     """Translate `removeOnComplete` or `removeOnFail` as Node does: true, false, a count, or `{age, count, limit}`."""
-    match asked:
-        case True:
-            return {"count": 0}
-        case False:
-            return {"count": -1}
-        case int() | float():
-            return {"count": int(asked)}
-        case dict():
-            return {
-                key: int(asked[key]) for key in ("age", "count", "limit") if isinstance(asked.get(key), int | float)
-            }
-        case _:
-            return default
+    if isinstance(asked, bool):
+        return {"count": 0 if asked else -1}
+    if isinstance(asked, dict):
+        limits = {key: _limit(asked.get(key)) for key in ("age", "count", "limit")}
+        return {key: limit for key, limit in limits.items() if limit is not None} or default
+    count = _limit(asked)
+    return default if count is None else {"count": count}
+
+
+def _limit(asked: Any) -> int | None:
+    """Read one of a producer's numbers; below zero means no limit."""
+    number = sane_number(asked)
+    return None if number is None else -1 if asked < 0 else int(number)
 
 
 def stacks(job: ClaimedJob, stack: str) -> list[str]:
@@ -127,7 +132,7 @@ def stacks(job: ClaimedJob, stack: str) -> list[str]:
 
 def failure_fields(job: ClaimedJob, delay: Delay) -> list[str]:
     """List the hash fields, name after name and value, that tell why a job waits."""
-    fields = {"failedReason": printable(delay.reason), **delay.fields}
+    fields = {name: printable(value) for name, value in delay.fields.items()}
     if delay.stack:
         fields["stacktrace"] = json.dumps(stacks(job, delay.stack))
     return [text for pair in fields.items() for text in pair]

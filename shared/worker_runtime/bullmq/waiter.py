@@ -6,15 +6,20 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
 from worker_runtime.bullmq.connection import RedisConnection, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from worker_runtime.bullmq.names import QueueName
 
+log = structlog.get_logger()
+
 # Reading from it takes the marker away from every other worker, and a marker can be lost with its reader: this is how
 # long that can hide a job.
 BLOCK_SECONDS = 5
 PAUSE_AFTER_ERROR_SECONDS = 0.1
+RELEASE_SECONDS = 0.5
 UNBLOCK_AGAIN_SECONDS = 0.01
 
 
@@ -26,7 +31,6 @@ class MarkerWaiter:
         self._commands = commands
         self._marker = queue.key("marker")
         self._read: asyncio.Task[float] | None = None
-        self._client: tuple[int, int] = (-1, 0)
         self._due = 0.0
 
     def expect_delayed(self, due_ms: int) -> None:
@@ -51,15 +55,23 @@ class MarkerWaiter:
         if self._read is None:
             return
         try:
-            while not self._read.done():
-                # Asked too early it finds nobody blocked and is lost: the read is on its way over another connection.
-                await self._commands.call("CLIENT", "UNBLOCK", self._client[1])
-                await asyncio.wait({self._read}, timeout=UNBLOCK_AGAIN_SECONDS)
-            if self._take_marker():
-                await self._commands.call("ZADD", self._marker, 0, "0")
-        except (RedisUnavailable, RedisError):
-            # Without Redis nobody waits; every reader looks again by itself within BLOCK_SECONDS.
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._end_read(self._read)
+        except (RedisUnavailable, RedisError, TimeoutError) as error:
+            # It cannot be ended from here. Every other reader looks again by itself within BLOCK_SECONDS.
+            log.debug("marker_not_given_back", marker=self._marker, error=str(error))
+        if self._read is not None:
+            self._read.cancel()
             self._read = None
+
+    async def _end_read(self, read: asyncio.Task[float]) -> None:
+        while not read.done():
+            # Asked too early it finds nobody blocked and is lost: the read is on its way over another connection.
+            blocked, commands = [await redis.server_of(self._marker) for redis in (self._blocking, self._commands)]
+            await commands.call("CLIENT", "UNBLOCK", blocked.client_id)
+            await asyncio.wait({read}, timeout=UNBLOCK_AGAIN_SECONDS)
+        if self._take_marker():
+            await self._commands.call("ZADD", self._marker, 0, "0")
 
     def _seconds_until_due(self) -> float:
         return self._due - time.time() if self._due else float("inf")
@@ -84,13 +96,8 @@ class MarkerWaiter:
     async def _read_marker(self) -> float:
         """Return when to fetch, in seconds since the epoch: 0 (now) also after an error or a silence."""
         try:
-            await self._learn_client_id()
             answer = await self._blocking.call("BZPOPMIN", self._marker, BLOCK_SECONDS)
         except (RedisUnavailable, RedisError):
             await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
             return 0.0
         return float(answer[2]) / 1000 if answer else 0.0
-
-    async def _learn_client_id(self) -> None:
-        if self._client[0] != self._blocking.losses:
-            self._client = (self._blocking.losses, await self._blocking.call("CLIENT", "ID"))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolLimits", "SmtpPool"]
 
+# A server that ignores QUIT must not keep the process.
+CLOSE_SECONDS = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
@@ -99,4 +102,4 @@ class SmtpPool:
             timer.cancel()
             self._say_goodbye(session)
         if self._closing:
-            await asyncio.wait(self._closing)
+            await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)

@@ -23,6 +23,7 @@ MAILBOX_FULL_FLOOR_SECONDS = 3600.0
 OUTAGE_PAUSE_SECONDS = 5.0
 LOGGED_CHARACTERS = 200
 
+SHOWN_CHARACTERS = 150
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _REFUSALS = range(400, 600)
 _FINAL = 500
@@ -84,7 +85,9 @@ class SmtpFailure(Exception):
         """Name what `error`, raised by aiosmtplib or a socket, says."""
         if isinstance(error, aiosmtplib.SMTPResponseException):
             return cls.reply(stage, error.code, error.message)
-        return cls(stage, fault=_fault(error))
+        # Only a connection's own error is told: what a server said may quote an address.
+        text = str(error)[:SHOWN_CHARACTERS] if stage is Stage.CONNECT else ""
+        return cls(stage, text=text, fault=_fault(error))
 
     @classmethod
     def reply(cls, stage: Stage, code: int, text: str) -> SmtpFailure:
@@ -101,8 +104,10 @@ class SmtpFailure(Exception):
 
     def sentence(self) -> str:
         """Say what happened in words that hold nothing of the server's text, which may quote an address."""
+        if self.fault is Fault.UNREACHABLE:
+            return f"the mail server {self.fault.value}: {self.text or 'no reason given'}"
         if self.fault:
-            return f"the mail server {self.fault.value}, after {self.stage.value}"
+            return f"the mail server {self.fault.value}, at {self.stage.value}"
         return f"the mail server answered {self.code} {self.enhanced}".rstrip() + f" to {self.stage.value}"
 
 

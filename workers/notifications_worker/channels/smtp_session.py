@@ -42,7 +42,7 @@ class Patience:
     connect: float = 10.0
     command: float = 60.0
     message: float = 300.0
-    goodbye: float = 2.0
+    goodbye: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Envelope:
 def _at(stage: Stage) -> Iterator[None]:
     try:
         yield
-    except (aiosmtplib.SMTPException, OSError) as error:
+    except (aiosmtplib.SMTPException, OSError, UnicodeError) as error:
         raise SmtpFailure.of(stage, error) from error
 
 
