@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from embedded_stack import Mailbox, PostgresServer, RedisServer, postgres_server, redis_server
 from embedded_stack.postgres import create_database, drop_database
@@ -17,7 +19,12 @@ from worker_ops.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+# Below .cache/, like everything else that `./dev clean` removes.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(__file__).parents[1] / ".cache" / "hypothesis"))
+# Its first use in a checkout builds tables for a second, which it then holds against the test that happened to ask.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 pytest_plugins = ["left_out"]
 log = logging.getLogger(__name__)

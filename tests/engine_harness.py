@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from worker_runtime.bullmq.connection import RedisConnection
+from worker_runtime.bullmq.cluster import redis_connection
 from worker_runtime.bullmq.engine import EngineOptions, QueueEngine
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
@@ -19,6 +19,8 @@ from worker_runtime.loops import StopSignal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from worker_runtime.bullmq.address import RedisAddress
+    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.leases import Lease
 
 QUEUE = QueueName("intelliflow", "events")
@@ -49,7 +51,7 @@ class Bench:
     """Two connections, a queue, and engines started on it."""
 
     redis: RedisConnection
-    url: str
+    url: str | RedisAddress
     queue: JobQueue
     tally: Tally
     ran: list[str] = field(default_factory=list)
@@ -64,27 +66,29 @@ class Bench:
         blocking_url: str | None = None,
         **more: Any,
     ) -> Running:
-        blocking = RedisConnection(blocking_url or self.url, client_name="blocking", timeout_seconds=10)
+        blocking = redis_connection(blocking_url or self.url, client_name="blocking", timeout_seconds=10)
 
         async def run(lease: Lease) -> Settlement:
             self.ran.append(lease.job.id.decode())
             return await execute(lease) if execute else Complete()
 
-        engine = QueueEngine(redis or self.redis, blocking, QUEUE, run, self.tally, options, token=token, **more)
+        engine = QueueEngine(
+            redis or self.redis, blocking, self.queue.name, run, self.tally, options, token=token, **more
+        )
         return Running(engine, blocking)
 
     async def hash(self, job_id: str) -> dict[str, str]:
         return {key.decode(): value.decode() for key, value in (await self.hash_bytes(job_id)).items()}
 
     async def hash_bytes(self, job_id: str) -> dict[bytes, bytes]:
-        flat = await self.redis.call("HGETALL", QUEUE.key(job_id))
+        flat = await self.redis.call("HGETALL", self.queue.name.key(job_id))
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
     async def ids(self, part: str) -> list[str]:
-        kind = await self.redis.call("TYPE", QUEUE.key(part))
+        kind = await self.redis.call("TYPE", self.queue.name.key(part))
         kind = kind if isinstance(kind, str) else kind.decode()
         command = "LRANGE" if kind == "list" else "ZRANGE"
-        return [job_id.decode() for job_id in await self.redis.call(command, QUEUE.key(part), 0, -1)]
+        return [job_id.decode() for job_id in await self.redis.call(command, self.queue.name.key(part), 0, -1)]
 
     async def finished(self, number: int, within: float = 30.0) -> None:
         """Wait until so many jobs are completed or failed."""
@@ -135,12 +139,12 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def bench(url: str) -> AsyncIterator[Bench]:
+async def bench(url: str | RedisAddress, name: QueueName = QUEUE) -> AsyncIterator[Bench]:
     tally = Tally()
-    redis = RedisConnection(url, client_name="tests", timeout_seconds=2, on_error=tally.redis_failed)
+    redis = redis_connection(url, client_name="tests", timeout_seconds=2, on_error=tally.redis_failed)
     await redis.open()
     try:
-        yield Bench(redis, url, JobQueue(redis, QUEUE), tally)
+        yield Bench(redis, url, JobQueue(redis, name), tally)
     finally:
         await redis.close()
 

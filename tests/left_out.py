@@ -21,6 +21,7 @@ DEBIAN_PACKAGES = {
     "promtool": "prometheus",
     "psql": "postgresql-client",
     "redis-cli": "redis-tools",
+    "redis-server": "redis-server",
 }
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 ORDER = ("unit", "contract", "integration", "acceptance", "interop", "docs", "chaos", "benchmarks")

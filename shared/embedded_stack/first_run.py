@@ -87,12 +87,12 @@ def first_run(*, as_json: bool, stay: bool) -> int:
     with claimed_place(data) as place:
         if place != data:
             say(f"another `./dev run` is using {data}, so this one uses {place} (`./dev shell` sees the other one)")
-        return run_in(place, as_json=as_json, stay=stay)
+        return run_in(place, start_lock=data / "starting", as_json=as_json, stay=stay)
 
 
-def run_in(place: Path, *, as_json: bool, stay: bool) -> int:
+def run_in(place: Path, *, start_lock: Path, as_json: bool, stay: bool) -> int:
     """Start everything, follow the events, stop everything."""
-    with running_stack(place, say) as stack:
+    with running_stack(place, say, start_lock=start_lock) as stack:
         result = send_and_follow(stack)
         report(result)
         if as_json:

@@ -56,8 +56,9 @@ class Mailbox:
     """An SMTP server in a thread of its own, for synchronous and asynchronous callers alike.
 
     `security` is `starttls` (required before anything else), `implicit` (TLS from the first byte) or `off`; the
-    certificate is signed by a fresh authority whose certificate is `ca_file`. With `login` (user, password) nobody may
-    send unauthenticated. With `folder` each mail is also written there as `0001.eml` and so on.
+    certificate is signed by a fresh authority, whose own is written to `ca_file` (a temporary file unless named). With
+    `login` (user, password) nobody may send unauthenticated. With `folder` each mail is also written there as
+    `0001.eml` and so on.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Mailbox:
         security: Security = "starttls",
         login: tuple[str, str] | None = None,
         folder: Path | None = None,
+        ca_file: Path | None = None,
         port: int = 0,
     ) -> None:
         self.host = HOST
@@ -76,9 +78,7 @@ class Mailbox:
         self._mails: list[ReceivedMail] = []
         self._changed = threading.Condition()
         self._authority = trustme.CA()
-        self._private = Path(tempfile.mkdtemp(prefix="mailbox-"))
-        weakref.finalize(self, shutil.rmtree, self._private)
-        self.ca_file = self._private / "ca.pem"
+        self.ca_file = ca_file or self._throw_away_folder() / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca_file))
 
     def __enter__(self) -> Self:
@@ -141,6 +141,11 @@ class Mailbox:
             self._write(len(self._mails), mail)
             self._changed.notify_all()
         return "250 2.0.0 kept"
+
+    def _throw_away_folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="mailbox-"))
+        weakref.finalize(self, shutil.rmtree, folder)
+        return folder
 
     def _write(self, number: int, mail: ReceivedMail) -> None:
         if self.folder:

@@ -1,14 +1,14 @@
-"""Where a run keeps its files: `.data/`, or a throw-away folder in it when another run is already there."""
+"""Where a run keeps its files: `.data/`, or a folder in it when another run is already there."""
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shlex
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from itertools import chain, count
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
@@ -16,26 +16,33 @@ from psycopg.conninfo import conninfo_to_dict
 from embedded_stack.binaries import postgres_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 
 @contextmanager
 def claimed_place(data: Path) -> Iterator[Path]:
-    """Give `data` to this process alone, or a folder in it that is removed afterwards when somebody else has it."""
-    data.mkdir(exist_ok=True)
-    with ExitStack() as stack, (data / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            place = data / f"beside-{os.getpid()}"
-            stack.callback(shutil.rmtree, place, ignore_errors=True)
-        else:
-            place = data
+    """Give `data` to this process alone, or the first of `beside-1`, `beside-2`... in it that nobody has.
+
+    What a run leaves there stays for whoever wants to know how it went, until the next one comes.
+    """
+    beside = (data / f"beside-{number}" for number in count(1))
+    with ExitStack() as claims:
+        place = next(place for place in chain([data], beside) if _claimed(place, claims))
         for folder in ("logs", "mails", "bin"):
             shutil.rmtree(place / folder, ignore_errors=True)
-            (place / folder).mkdir(parents=True)
+            (place / folder).mkdir()
         yield place
+
+
+@contextmanager
+def starting_alone(lock_file: Path, announce: Callable[[str], None]) -> Iterator[None]:
+    """Let one process at a time into the block; the kernel frees the lock however that process ends."""
+    with lock_file.open("a") as lock:
+        if not _locked(lock):
+            announce("another `./dev run` is starting: waiting until it is up")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -52,6 +59,19 @@ def announced_environment(place: Path, product: Mapping[str, str]) -> Iterator[N
         yield
     finally:
         file.unlink(missing_ok=True)
+
+
+def _claimed(place: Path, claims: ExitStack) -> bool:
+    place.mkdir(exist_ok=True)
+    return _locked(claims.enter_context((place / "lock").open("a")))
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _redis_cli_variables(url: str) -> dict[str, str]:

@@ -23,6 +23,11 @@ def free_port(preferred: int | None = None) -> int:
     raise OSError(f"no free TCP port on 127.0.0.1 between {_CANDIDATES.start} and {_CANDIDATES.stop}")
 
 
+def tells_of_a_taken_port(log: str) -> bool:
+    """Say whether a program complains in its log that it may not listen where it should."""
+    return "address already in use" in log.lower()
+
+
 def is_free(port: int) -> bool:
     """Say whether a server could listen on 127.0.0.1:`port` now (a listener on all addresses counts)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

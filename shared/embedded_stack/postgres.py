@@ -112,7 +112,8 @@ class PostgresServer(Server):
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.url_of("postgres"), connect_timeout=1).close()
+            # By this way of logging in the server proves, too, that it knows the password of this directory.
+            psycopg.connect(self.url_of("postgres"), connect_timeout=1, require_auth="scram-sha-256").close()
         except psycopg.OperationalError:
             return False
         return True

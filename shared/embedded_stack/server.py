@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from embedded_stack import process
-from embedded_stack.ports import free_port
+from embedded_stack.ports import free_port, tells_of_a_taken_port
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,8 +31,9 @@ class ServerFailedError(Exception):
 class Server(ABC):
     """A server running as a child of this process; it ends when this process ends, however that happens.
 
-    `directory` holds everything: `data/`, `password`, `server.log` and the lock. It listens on 127.0.0.1 only, and
-    keeps its `port` once started. With `durable=False` speed is bought with data that may be lost at a crash.
+    `directory` holds everything: `data/`, `password`, `server.log` and the lock. It listens on 127.0.0.1 only: on
+    `port`, or when none is demanded on `preferred_port` or any that is free, which it keeps once started.
+    With `durable=False` speed is bought with data that may be lost at a crash.
     All methods block; they may be called from any thread, but not from two at once.
     """
 
@@ -40,11 +41,13 @@ class Server(ABC):
     stop_signal: ClassVar[signal.Signals]
     hurry_signal: ClassVar[signal.Signals]
 
-    def __init__(self, directory: Path, *, port: int | None = None, durable: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, port: int | None = None, preferred_port: int | None = None, durable: bool = True
+    ) -> None:
         self.directory = directory.absolute()
         self.durable = durable
         self._port_is_ours_to_choose = port is None
-        self.port = port or free_port()
+        self.port = port or free_port(preferred_port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -125,7 +128,7 @@ class Server(ABC):
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Say whether it can be used, within a second."""
+        """Say, within a second, whether it can be used, and that it is ours: a stranger on its port does not count."""
 
     def _start_holding(self, lock: int) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -142,7 +145,7 @@ class Server(ABC):
                 raise ServerFailedError(self._explain(f"did not answer within {START_SECONDS:.0f} s", log_before))
             time.sleep(POLL_SECONDS)
         status, self._process = self._process.returncode, None
-        if "address already in use" not in self._said_since(log_before).lower() or time.monotonic() > deadline:
+        if not tells_of_a_taken_port(self._said_since(log_before)) or time.monotonic() > deadline:
             raise ServerFailedError(self._explain(f"ended at once with status {status}", log_before))
         if self._port_is_ours_to_choose:
             self.port = free_port()

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedded_stack.mailbox import Mailbox
-from embedded_stack.place import announced_environment
-from embedded_stack.ports import free_port
+from embedded_stack.place import announced_environment, starting_alone
 from embedded_stack.postgres import PostgresServer
 from embedded_stack.valkey import RedisServer
 from embedded_stack.worker_process import WorkerProcess
@@ -40,32 +39,39 @@ class Stack:
 
 
 @contextmanager
-def running_stack(place: Path, announce: Callable[[str], None]) -> Iterator[Stack]:
+def running_stack(place: Path, announce: Callable[[str], None], *, start_lock: Path) -> Iterator[Stack]:
     """Start everything in order, and stop it in the opposite one. Blocks for as long as either takes.
 
+    Stacks with the same `start_lock` start one after another, so that no two choose the same free port.
     REDIS_URL and DATABASE_URL in the environment take the place of servers of our own.
     """
     with ExitStack() as opened:
-        redis_url = os.environ.get("REDIS_URL") or _own_redis(opened, place, announce)
-        database_url = os.environ.get("DATABASE_URL") or _own_postgres(opened, place, announce)
-        migrate(database_url, announce)
-        mailbox = opened.enter_context(Mailbox(folder=place / "mails"))
-        announce(f"mail server (SMTP, STARTTLS): {mailbox.host}:{mailbox.port}, keeping mails in {place / 'mails'}")
-        variables = _product_variables(redis_url, database_url, mailbox)
-        opened.enter_context(announced_environment(place, variables))
-        workers = opened.enter_context(_running_workers(place / "logs", variables, announce))
-        yield Stack(variables, mailbox, workers)
+        with starting_alone(start_lock, announce):
+            stack = _started(opened, place, announce)
+        yield stack
         announce("stopping")
 
 
+def _started(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> Stack:
+    redis_url = os.environ.get("REDIS_URL") or _own_redis(opened, place, announce)
+    database_url = os.environ.get("DATABASE_URL") or _own_postgres(opened, place, announce)
+    migrate(database_url, announce)
+    mailbox = opened.enter_context(Mailbox(folder=place / "mails", ca_file=place / "mailbox-ca.pem"))
+    announce(f"mail server (SMTP, STARTTLS): {mailbox.host}:{mailbox.port}, keeping mails in {place / 'mails'}")
+    variables = _product_variables(redis_url, database_url, mailbox)
+    opened.enter_context(announced_environment(place, variables))
+    workers = opened.enter_context(_running_workers(place / "logs", variables, announce))
+    return Stack(variables, mailbox, workers)
+
+
 def _own_redis(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> str:
-    server = opened.enter_context(RedisServer(place / "valkey", port=free_port(REDIS_PORT), passwordless=True))
+    server = opened.enter_context(RedisServer(place / "valkey", preferred_port=REDIS_PORT, passwordless=True))
     announce(f"Valkey: 127.0.0.1:{server.port}")
     return server.url
 
 
 def _own_postgres(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> str:
-    server = opened.enter_context(PostgresServer(place / "postgres", port=free_port(POSTGRES_PORT)))
+    server = opened.enter_context(PostgresServer(place / "postgres", preferred_port=POSTGRES_PORT))
     announce(f"PostgreSQL: 127.0.0.1:{server.port}")
     return server.url
 
@@ -90,7 +96,7 @@ def _running_workers(
     workers: list[WorkerProcess] = []
     try:
         for name, port in WORKERS.items():
-            workers.append(WorkerProcess(name, environment=environment, port=free_port(port), logs=logs))
+            workers.append(WorkerProcess(name, environment=environment, preferred_port=port, logs=logs))
         for worker in workers:
             worker.wait_until_ready()
             announce(f"{worker.name}: {worker.url}/health/detailed and /metrics, log {worker.log}")

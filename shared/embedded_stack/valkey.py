@@ -29,9 +29,15 @@ class RedisServer(Server):
     hurry_signal = signal.SIGTERM
 
     def __init__(
-        self, directory: Path, *, port: int | None = None, durable: bool = True, passwordless: bool = False
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        preferred_port: int | None = None,
+        durable: bool = True,
+        passwordless: bool = False,
     ) -> None:
-        super().__init__(directory, port=port, durable=durable)
+        super().__init__(directory, port=port, preferred_port=preferred_port, durable=durable)
         self._passwordless = passwordless
 
     @property
@@ -88,8 +94,8 @@ class RedisServer(Server):
 
     def _answers(self) -> bool:
         try:
-            return self.ask("PING") == "+PONG"
-        except OSError:
+            return self.ask("PING") == "+PONG" and f"process_id:{self.pid}\r\n" in self.ask("INFO", "server")
+        except (OSError, ValueError):  # The latter for a stranger who speaks something else.
             return False
 
 

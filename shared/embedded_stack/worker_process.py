@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from embedded_stack import process
+from embedded_stack.ports import free_port, tells_of_a_taken_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,19 +31,16 @@ class WorkerFailedError(Exception):
 
 
 class WorkerProcess:
-    """`python -m <package>` with a log file of its own. It is told to stop when this process ends in whatever way."""
+    """`python -m <package>` with a log file of its own. It is told to stop when this process ends in whatever way.
 
-    def __init__(self, name: str, *, environment: Mapping[str, str], port: int, logs: Path) -> None:
+    Its health server listens on `preferred_port`, or on another when somebody else does; `url` is final once ready.
+    """
+
+    def __init__(self, name: str, *, environment: Mapping[str, str], preferred_port: int, logs: Path) -> None:
         self.name = name
-        self.url = f"http://localhost:{port}"
         self.log = logs / f"{name}.log"
-        self._log_starts_at = self.log.stat().st_size if self.log.exists() else 0
-        self._process = process.spawn(
-            [sys.executable, "-m", name.replace("-", "_")],
-            log=self.log,
-            death_signal=signal.SIGTERM,
-            environment={**environment, "HEALTH_PORT": str(port), "PYTHONUNBUFFERED": "1"},
-        )
+        self._environment = environment
+        self._start_on(free_port(preferred_port))
 
     @property
     def pid(self) -> int:
@@ -52,6 +51,8 @@ class WorkerProcess:
         """Block until it takes work. Raises WorkerFailedError when it ends, or after a minute."""
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready():
+            if self._lost_its_port():
+                self._start_on(free_port())
             self.check()
             if time.monotonic() > deadline:
                 raise WorkerFailedError(self._explain(f"was not ready within {START_SECONDS:.0f} s"))
@@ -80,15 +81,33 @@ class WorkerProcess:
         if (status := self._process.poll()) != DRAINED:
             raise WorkerFailedError(self._explain(f"ended with exit code {status} instead of {DRAINED}"))
 
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:  # noqa: S310  (our own URL)
-                return bool(answer.status == 200)  # noqa: PLR2004
-        except (urllib.error.URLError, OSError):
-            return False
+    def _start_on(self, port: int) -> None:
+        self.url = f"http://localhost:{port}"
+        self._log_starts_at = self.log.stat().st_size if self.log.exists() else 0
+        self._process = process.spawn(
+            [sys.executable, "-m", self.name.replace("-", "_")],
+            log=self.log,
+            death_signal=signal.SIGTERM,
+            environment={**self._environment, "HEALTH_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+        )
 
-    def _explain(self, what: str) -> str:
+    def _lost_its_port(self) -> bool:
+        return self._process.poll() is not None and tells_of_a_taken_port(self._said())
+
+    def _is_ready(self) -> bool:
+        # `/health/ready` would do, but it does not say who answers, and another run's worker may have our port.
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/detailed", timeout=2) as answer:  # noqa: S310  (our own URL)
+                health = json.load(answer)
+                return bool(health["state"] == "running" and health["instance"].endswith(f":{self.pid}"))
+        except (OSError, HTTPException, ValueError, LookupError, TypeError):
+            return False  # Not yet, not healthy, or a stranger.
+
+    def _said(self) -> str:
         with self.log.open("rb") as log:
             log.seek(self._log_starts_at)
-            lines = log.read().decode(errors="replace").splitlines()[-LINES_SHOWN:]
+            return log.read().decode(errors="replace")
+
+    def _explain(self, what: str) -> str:
+        lines = self._said().splitlines()[-LINES_SHOWN:]
         return f"{self.name} {what}; its log is {self.log}, ending with:\n  " + "\n  ".join(lines)

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from worker_runtime.bullmq.connection import RedisConnection
+from worker_runtime.bullmq.cluster import redis_connection
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.settings.queues import QUEUES
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from worker_ops.output import Row
+    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.producer import QueueCounts
     from worker_runtime.settings import WorkerSettings
 
@@ -45,8 +46,7 @@ def _row(label: str, counts: QueueCounts) -> Row:
 
 @asynccontextmanager
 async def _connected(settings: WorkerSettings) -> AsyncIterator[RedisConnection]:
-    url = settings.redis_address().get_secret_value()
-    redis = RedisConnection(url, client_name="intelliflow", timeout_seconds=TIMEOUT_SECONDS)
+    redis = redis_connection(settings.redis_address(), client_name="intelliflow", timeout_seconds=TIMEOUT_SECONDS)
     await redis.open()
     try:
         yield redis

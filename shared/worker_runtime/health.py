@@ -48,9 +48,9 @@ class HealthServer:
         self._listening.wait(START_SECONDS)
         if self._failure is not None:
             self._thread.join(STOP_SECONDS)
+            why = getattr(self._failure, "strerror", None) or self._failure
             raise HealthPortUnavailable(
-                f"HEALTH_PORT={self.port} on HEALTH_HOST={self._host!r}: {getattr(self._failure, 'strerror', None) or self._failure}; "
-                "allowed: a free port, or 0 for any"
+                f"HEALTH_PORT={self.port} on HEALTH_HOST={self._host!r}: {why}; allowed: a free port, or 0 for any"
             ) from self._failure
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 WAIT_EDGES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800)
+BLOCK_EDGES = (0.5, 1, 2.5, 5, 10, 30, 60)
 RUN_EDGES = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
@@ -58,14 +59,14 @@ class HistogramMetric(Metric):
         return Histogram(self.name, self.help, self.labels, registry=registry, buckets=self.edges)
 
 
-BUILD_INFO = GaugeMetric("intelliflow_build_info", "Always 1; what runs here", ("worker", "version", "revision"))
+BUILD_INFO = GaugeMetric("intelliflow_build_info", "Always 1; what runs here", ("service", "version", "revision"))
 
 _JOB = ("worker", "queue")
 JOBS_PROCESSED = CounterMetric("intelliflow_worker_jobs_processed_total", "Finished attempts, good and bad", _JOB)
 JOBS_FAILED = CounterMetric("intelliflow_worker_jobs_failed_total", "Failed attempts, dead letters included", _JOB)
 JOB_DURATION = HistogramMetric("intelliflow_worker_job_duration_seconds", "Time in the handler, per attempt", _JOB)
 JOB_WAIT = HistogramMetric(
-    "intelliflow_worker_job_wait_seconds", "From due to started, first attempts only", _JOB, WAIT_EDGES
+    "intelliflow_job_wait_seconds", "From due to the start of the first attempt that ended", _JOB, WAIT_EDGES
 )
 RETRIES = CounterMetric(
     "intelliflow_worker_retries_total", "Retries scheduled, by the number of the attempt to come", (*_JOB, "attempt")
@@ -73,10 +74,20 @@ RETRIES = CounterMetric(
 DEFERRALS = CounterMetric(
     "intelliflow_worker_deferrals_total", "Jobs put off without costing an attempt, by code", (*_JOB, "reason")
 )
+# Their series exist before the first deferral; other codes appear with it.
+DEFERRAL_CODES = (
+    "CIRCUIT_OPEN",
+    "DELIVERY_IN_PROGRESS",
+    "PROVIDER_MISCONFIGURED",
+    "PROVIDER_UNAVAILABLE",
+    "REDIS_UNAVAILABLE",
+    "SCHEDULED",
+    "STATE_UNAVAILABLE",
+)
 DEAD_LETTERS = CounterMetric("intelliflow_worker_dead_letters_total", "Jobs that failed for good", _JOB)
-IN_FLIGHT = GaugeMetric("intelliflow_worker_jobs_in_flight", "Jobs running now", _JOB)
+IN_FLIGHT = GaugeMetric("intelliflow_jobs_in_progress", "Jobs running now", _JOB)
 CONCURRENCY = GaugeMetric("intelliflow_worker_concurrency", "Jobs that may run at once", _JOB)
-HAND_BACKS = CounterMetric("intelliflow_worker_handed_back_total", "Jobs returned to the queue by a stop", _JOB)
+HAND_BACKS = CounterMetric("intelliflow_shutdown_abandoned_jobs_total", "Jobs returned to the queue by a stop", _JOB)
 RECOVERIES = CounterMetric("intelliflow_worker_jobs_recovered_total", "Jobs taken over from a dead worker", _JOB)
 LOST_LEASES = CounterMetric("intelliflow_worker_leases_lost_total", "Jobs whose lock was lost while they ran", _JOB)
 
@@ -86,7 +97,7 @@ QUEUE_DELAYED = GaugeMetric("intelliflow_queue_delayed", "Jobs waiting for their
 QUEUE_DLQ_DEPTH = GaugeMetric("intelliflow_queue_dlq_depth", "Dead letters", ("queue",))
 QUEUE_PAUSED = GaugeMetric("intelliflow_queue_paused", "1 while the queue is paused", ("queue",))
 QUEUE_OLDEST_AGE = GaugeMetric(
-    "intelliflow_queue_oldest_waiting_age_seconds", "Age of the job next in line; 0 when none waits", ("queue",)
+    "intelliflow_queue_oldest_claimable_age_seconds", "Age of the job next in line; 0 when none waits", ("queue",)
 )
 
 BREAKER_STATE = GaugeMetric(
@@ -105,8 +116,14 @@ DEPENDENCY_LATENCY = GaugeMetric(
 DEPENDENCY_ERRORS = CounterMetric("intelliflow_dependency_errors_total", "Failed pings", ("worker", "dependency"))
 REDIS_ERRORS = CounterMetric("intelliflow_redis_errors_total", "Commands that Redis did not answer", ("worker",))
 
-DRAINING = GaugeMetric("intelliflow_worker_draining", "1 while the process stops", ("worker",))
+DRAINING = GaugeMetric("intelliflow_draining", "1 while the process stops", ("worker",))
 EVENT_LOOP_LAG = GaugeMetric("intelliflow_event_loop_lag_seconds", "How late the event loop ran its beat", ("worker",))
+EVENT_LOOP_BLOCKED = HistogramMetric(
+    "intelliflow_event_loop_blocked_seconds",
+    "Blocks of the event loop over 0.5 s, by the queue whose handler caused them; `_none`: no handler did",
+    _JOB,
+    BLOCK_EDGES,
+)
 LOOP_TICK_AGE = GaugeMetric("intelliflow_loop_tick_age_seconds", "Since a loop last turned", ("worker", "loop"))
 
 OUTBOX_BATCH_SIZE = GaugeMetric("intelliflow_outbox_batch_size", "Events in the last batch")
@@ -121,7 +138,7 @@ OUTBOX_RELAY_ERRORS = CounterMetric(
 )
 
 _DELIVERY = ("channel", "provider", "outcome")
-DELIVERIES = CounterMetric("intelliflow_deliveries_total", "Deliveries tried, by how they ended", _DELIVERY)
+DELIVERIES = CounterMetric("intelliflow_delivery_total", "Deliveries tried, by how they ended", _DELIVERY)
 DELIVERY_DURATION = HistogramMetric(
     "intelliflow_delivery_duration_seconds", "Time at the provider, per delivery", ("channel", "provider")
 )

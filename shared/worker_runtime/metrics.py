@@ -18,6 +18,7 @@ RECENT_DURATIONS = 1024
 MOST_REASONS = 30
 MOST_ATTEMPTS = 20
 OTHER = "_other"
+NONE = "_none"
 BREAKER_STATES = ("closed", "half_open", "open")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` series double the scrape and say nothing here
@@ -45,6 +46,8 @@ class Metrics:
         self.redis_errors = catalogue.REDIS_ERRORS.register(register).labels(worker)
         self.draining = catalogue.DRAINING.register(register).labels(worker)
         self.event_loop_lag = catalogue.EVENT_LOOP_LAG.register(register).labels(worker)
+        self._loop_blocked = catalogue.EVENT_LOOP_BLOCKED.register(register)
+        self._loop_blocked.labels(worker, NONE)
         self._loop_tick_age = catalogue.LOOP_TICK_AGE.register(register)
         self.dependencies = DependencyMetrics(worker, register)
         self._depths = QueueDepths(register)
@@ -56,11 +59,16 @@ class Metrics:
         if label not in self.queues:
             self.queues[label] = QueueMetrics(self, label, concurrency, attempts)
             self._depths.announce(label)
+            self._loop_blocked.labels(self.worker, label)
         return self.queues[label]
 
     def queue_counted(self, label: str, counts: QueueCounts) -> None:
         """Show what Redis said about a queue."""
         self._depths.set(label, counts)
+
+    def event_loop_blocked(self, queue: str | None, seconds: float) -> None:
+        """Count a block of the event loop by a handler of `queue`; `None` when no handler was at work."""
+        self._loop_blocked.labels(self.worker, queue or NONE).observe(seconds)
 
     def watch_loop(self, name: str, heartbeat: Heartbeat) -> None:
         """Show the age of a loop's last turn, read at the scrape."""
@@ -111,7 +119,7 @@ class QueueMetrics:
         self._recoveries = metrics.recoveries.labels(*labels)
         self._lost_leases = metrics.lost_leases.labels(*labels)
         self._retries = {n: metrics.retries.labels(*labels, n) for n in range(2, attempts + 1)}
-        self._deferrals = {OTHER: metrics.deferrals.labels(*labels, OTHER)}
+        self._deferrals = {code: metrics.deferrals.labels(*labels, code) for code in (OTHER, *catalogue.DEFERRAL_CODES)}
         self.recent_seconds: deque[float] = deque(maxlen=RECENT_DURATIONS)
         self.concurrency = concurrency
         metrics.concurrency.labels(*labels).set(concurrency)

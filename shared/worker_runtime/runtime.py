@@ -10,14 +10,13 @@ import uuid
 from importlib.metadata import PackageNotFoundError, version
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic
-from urllib.parse import urlsplit
 
 import structlog
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from worker_runtime.breaker import Breaker, Breakers
-from worker_runtime.bullmq.connection import RedisConnection
+from worker_runtime.bullmq.cluster import redis_connection
 from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.scripts import Limit
@@ -27,6 +26,7 @@ from worker_runtime.dependencies import Dependencies, Dependency
 from worker_runtime.ending import FAILED, Ending
 from worker_runtime.health import HealthServer
 from worker_runtime.health_board import HealthBoard, Identity
+from worker_runtime.loop_guard import LoopGuard
 from worker_runtime.metrics import Metrics
 from worker_runtime.settings import WorkerSettings
 from worker_runtime.watch import Watch
@@ -34,6 +34,7 @@ from worker_runtime.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.engine import Gate
     from worker_runtime.consumer import Handler
     from worker_runtime.ending import StopOrders
@@ -79,7 +80,7 @@ class Runtime(Generic[S]):
         self._queues: dict[str, JobQueue] = {}
         for key in queue_keys:
             self._announce(key)
-        self.require("redis", self._ping_redis, where=self._redis_where())
+        self.require("redis", self._ping_redis, where=str(settings.redis_address()))
 
     def queue(self, key: str) -> JobQueue:
         """Return the queue with that key (`EVENTS`, `EMAIL`...), to add jobs to or to ask."""
@@ -151,12 +152,13 @@ class Runtime(Generic[S]):
 
     @contextlib.asynccontextmanager
     async def watched(self, orders: StopOrders) -> AsyncIterator[None]:
-        """Keep the health board true; a watch that fails is a reason to stop."""
+        """Keep the health board true, and look out for what blocks it; a watch that fails is a reason to stop."""
         tasks = [asyncio.create_task(self.watch.beat()), asyncio.create_task(self.watch.look())]
         for task in tasks:
             task.add_done_callback(functools.partial(_report, orders))
         try:
-            yield
+            with LoopGuard(self.health.event_loop, self.metrics).on_guard():
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -199,17 +201,15 @@ class Runtime(Generic[S]):
         )
 
     def _connection(self, client_name: str, timeout_seconds: float) -> RedisConnection:
-        url = self.settings.redis_address().get_secret_value()
-        return RedisConnection(
-            url, client_name=client_name, timeout_seconds=timeout_seconds, on_error=self.metrics.redis_errors.inc
+        return redis_connection(
+            self.settings.redis_address(),
+            client_name=client_name,
+            timeout_seconds=timeout_seconds,
+            on_error=self.metrics.redis_errors.inc,
         )
 
     async def _ping_redis(self) -> None:
         await self.redis.call("PING")
-
-    def _redis_where(self) -> str:
-        parts = urlsplit(self.settings.redis_address().get_secret_value())
-        return f"{parts.hostname}:{parts.port or 6379}"
 
     def _jobs_in_flight(self) -> list[dict[str, Any]]:
         now = time.time()

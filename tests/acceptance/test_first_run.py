@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from embedded_stack.place import claimed_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,10 +32,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, *options: str, errors: str = "stderr") -> Iterator[subprocess.Popen[str]]:
     with (
-        (folder / "stderr").open("w") as errors,
-        subprocess.Popen([*FIRST_RUN, *options], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=errors) as run,
+        (folder / errors).open("w") as stderr,
+        subprocess.Popen([*FIRST_RUN, *options], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=stderr) as run,
     ):
         try:
             yield run
@@ -77,6 +79,19 @@ def test_every_event_is_accounted_for_and_nothing_is_left_behind(folder: Path) -
     assert processes_of(folder) == []
 
 
+def test_runs_of_one_checkout_started_together_do_not_disturb_each_other(folder: Path) -> None:
+    with ExitStack() as opened:
+        runs = [opened.enter_context(started(folder, "--json", errors=f"stderr {number}")) for number in range(3)]
+        results = [json.loads(run.communicate(timeout=SECONDS)[0].splitlines()[-1]) for run in runs]
+
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert [(result["ok"], result["events"], result["emails"]) for result in results] == [(True, 20, 18)] * 3
+    data = folder / ".data"
+    for place in (data, data / "beside-1", data / "beside-2"):
+        assert len(list((place / "mails").glob("*.eml"))) == 18
+    assert processes_of(folder) == []
+
+
 def test_serving_hands_the_shell_what_it_needs_and_ends_well(folder: Path) -> None:
     with started(folder, "--serve") as run:
         until(said(folder, "Everything stays up"))
@@ -114,12 +129,17 @@ def test_told_to_stop_early_it_stops_everything(folder: Path, number: signal.Sig
     until(lambda: not processes_of(folder))
 
 
-def test_killed_it_leaves_nothing_running_and_can_be_started_again(folder: Path) -> None:
+def test_killed_it_leaves_nothing_behind_and_can_be_started_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     with started(folder) as run:
         until(said(folder, "notifications-worker:"))
         run.kill()
         run.wait()
     until(lambda: not processes_of(folder))
+    assert list((tmp_path / "temporary").iterdir()) == []
 
     with started(folder, "--json") as again:
         output, _ = again.communicate(timeout=SECONDS)
@@ -127,17 +147,20 @@ def test_killed_it_leaves_nothing_running_and_can_be_started_again(folder: Path)
     assert json.loads(output.splitlines()[-1])["emails"] == 18
 
 
-def test_a_worker_that_does_not_start_is_named_with_the_end_of_its_log(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another run"])
+def test_a_worker_that_does_not_start_is_named_with_its_log_which_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, beside: bool
 ) -> None:
     monkeypatch.setenv("OUTBOX_BATCH_SIZE", "many")
-    with started(folder) as run:
+    with claimed_place(folder / ".data") if beside else nullcontext(), started(folder) as run:
         assert run.wait(SECONDS) == 1
 
     complaint = (folder / "stderr").read_text()
     assert "failed: events-worker ended with exit code 1" in complaint
     assert "OUTBOX_BATCH_SIZE" in complaint
-    assert "events-worker.log" in complaint
+    log = folder / ".data" / ("beside-1" if beside else "") / "logs" / "events-worker.log"
+    assert f"its log is {log}" in complaint
+    assert "OUTBOX_BATCH_SIZE" in log.read_text()
 
 
 def test_a_worker_that_dies_while_serving_ends_the_run(folder: Path) -> None:

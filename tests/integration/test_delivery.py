@@ -69,7 +69,7 @@ class Desk:
 
     def counted(self, outcome: str) -> float:
         labels = {"channel": "EMAIL", "provider": "smtp", "outcome": outcome}
-        return self.metrics.registry.get_sample_value("intelliflow_deliveries_total", labels) or 0.0
+        return self.metrics.registry.get_sample_value("intelliflow_delivery_total", labels) or 0.0
 
 
 async def nothing(_: Any) -> None:

@@ -10,15 +10,16 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from embedded_stack import PostgresServer, RedisServer, Server, ServerFailedError, postgres, server
+from embedded_stack import PostgresServer, RedisServer, Server, ServerFailedError, ports, postgres, server
 from embedded_stack.ports import free_port, is_free
+from embedded_stack.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,14 +154,71 @@ def test_two_never_share_a_directory(running: Server, monkeypatch: pytest.Monkey
         type(running)(running.directory).start()
 
 
-def test_a_port_that_somebody_takes_first_is_exchanged(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "first") as first:
-        second = RedisServer(tmp_path / "second")
+@contextmanager
+def open_to_everybody(folder: Path, kind: type[Server]) -> Iterator[Server]:
+    if kind is RedisServer:
+        with RedisServer(folder, passwordless=True) as opened:
+            yield opened
+        return
+    with PostgresServer(folder, durable=False) as opened:
+        (opened.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+        with psycopg.connect(opened.url) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+        assert soon(lambda: lets_in(opened.url.replace(opened.password, "wrong")))
+        yield opened
+
+
+def lets_in(url: str) -> bool:
+    with suppress(psycopg.OperationalError), psycopg.connect(url):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.label)
+def test_a_port_that_somebody_takes_first_is_exchanged_even_when_that_one_answers(
+    kind: type[Server], tmp_path: Path
+) -> None:
+    with open_to_everybody(tmp_path / "first", kind) as first:
+        second = kind(tmp_path / "second", preferred_port=free_port())
         second.port = first.port
 
         with second:
             assert second.port != first.port
-            assert second.ask("PING") == "+PONG"
+            Content.write(second, "second's")
+            assert Content.read(second) == "second's"
+
+
+def test_a_preferred_port_is_taken_when_it_is_free(tmp_path: Path) -> None:
+    port = free_port()
+    with RedisServer(tmp_path / "first", preferred_port=port) as first:
+        assert first.port == port
+        assert RedisServer(tmp_path / "second", preferred_port=port).port != port
+
+
+def test_a_worker_is_not_mistaken_for_the_one_that_took_its_port(
+    redis_url: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**os.environ, "REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    port = free_port()
+    workers = []
+    try:
+        for folder in (tmp_path / "first", tmp_path / "second"):
+            folder.mkdir()
+            # As if both had looked before either listened.
+            monkeypatch.setattr(ports, "is_free", lambda wanted: wanted == port or is_free(wanted))
+            worker = WorkerProcess("events-worker", environment=environment, preferred_port=port, logs=folder)
+            workers.append(worker)
+            worker.wait_until_ready()
+    finally:
+        for worker in workers:
+            worker.ask_to_stop()
+        for worker in workers:
+            worker.wait_until_stopped()
+
+    first, second = workers
+    assert (first.url, second.url == first.url) == (f"http://localhost:{port}", False)
+    first.check_drained()
+    second.check_drained()
 
 
 def test_a_start_that_fails_shows_the_end_of_the_log(tmp_path: Path) -> None:

@@ -121,5 +121,11 @@ def test_the_shell_sees_the_stack_only_while_it_runs(checkout: Any) -> None:
         assert checkout.main(["clean"]) == 1
         assert checkout.DATA.exists()
 
+    (checkout.DATA / "beside-1").mkdir()
+    with (checkout.DATA / "beside-1" / "lock").open("a") as running_beside:
+        fcntl.flock(running_beside, fcntl.LOCK_EX)
+        assert checkout.variables_of_running_stack() == {}
+        assert checkout.main(["clean"]) == 1
+
     assert checkout.main(["clean"]) == 0
     assert not checkout.DATA.exists()

@@ -59,7 +59,7 @@ def test_no_label_can_hold_an_id_or_a_person() -> None:
     labels = {label for metric in CATALOGUE for label in metric.labels}
     assert labels <= {
         "worker", "queue", "attempt", "reason", "dependency", "state", "loop", "channel", "provider", "outcome",
-        "version", "revision",
+        "service", "version", "revision",
     }  # fmt: skip
 
 

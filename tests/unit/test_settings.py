@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import pytest
 from pydantic import Field, model_validator
 
+from worker_runtime.bullmq.address import RedisAddress, Server
 from worker_runtime.settings import (
     DatabaseUrl,
     HealthPort,
@@ -140,7 +141,7 @@ def test_all_problems_are_told_together_each_with_what_is_allowed(monkeypatch: p
         OUTBOX_POLL_INTERVAL_MS="0",
     )
     assert sorted(problems(SomeSettings)) == [
-        "DATABASE_URL is not set; allowed: postgresql://[user:password@]host[:port]/database",
+        "DATABASE_URL is not set; allowed: postgresql://, user and password if any, host, port, /database",
         "HEALTH_PORT='70000' is too large; allowed: a whole number from 0 to 65535",
         "LOG_LEVEL='loud' is none of the choices; allowed: one of debug, info, warn, error",
         "OUTBOX_POLL_INTERVAL_MS='0' is too small; allowed: a whole number from 1 to 60000",
@@ -158,8 +159,6 @@ def test_all_problems_are_told_together_each_with_what_is_allowed(monkeypatch: p
         ("ENABLE_WEBHOOK", "true"),
         ("ENABLE_OCR", "true"),
         ("ENABLE_EMBEDDINGS", "true"),
-        ("REDIS_CLUSTER", "true"),
-        ("REDIS_SENTINELS", "a:26379,b:26379"),
         ("CALLBACK_PORT", "8443"),
     ],
 )
@@ -215,6 +214,63 @@ def test_a_contradiction_is_told_beside_a_wrong_value(monkeypatch: pytest.Monkey
     assert [line.split("=")[0] for line in problems(Contradictory)] == ["SHUTDOWN_TIMEOUT_MS", "REDIS_TLS"]
 
 
+CLUSTER = {"REDIS_CLUSTER": "true", "QUEUE_PREFIX": "{intelliflow}"}
+
+
+def test_a_cluster_and_sentinels_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, **CLUSTER, REDIS_HOST="c", REDIS_USERNAME="u")
+    assert load(WorkerSettings).redis_address() == RedisAddress(Server("c", username="u"), cluster=True)
+    monkeypatch.delenv("REDIS_CLUSTER")
+    given(monkeypatch, REDIS_SENTINELS=":hush@s1,s2:2", REDIS_SENTINEL_MASTER="m", REDIS_TLS="true", REDIS_HOST="x")
+    settings = load(WorkerSettings)
+    sentinels = (Server("s1", 26379, password="hush", tls=True), Server("s2", 2, tls=True))
+    assert settings.redis_address() == RedisAddress(Server("x", username="u", tls=True), sentinels, "m")
+    assert "hush" not in f"{settings!r} {settings.public()}"
+    assert any("REDIS_SENTINELS say where" in warning for warning in warnings_about(settings))
+
+
+@pytest.mark.parametrize(
+    ("variables", "lines"),
+    [
+        (
+            {"REDIS_SENTINELS": "a"},
+            ["REDIS_SENTINELS is set and REDIS_SENTINEL_MASTER is not; allowed: both or neither"],
+        ),
+        (
+            {"REDIS_SENTINEL_MASTER": "m"},
+            ["REDIS_SENTINEL_MASTER is set and REDIS_SENTINELS is not; allowed: both or neither"],
+        ),
+        (
+            {"REDIS_CLUSTER": "true"},
+            ["REDIS_CLUSTER=true and QUEUE_PREFIX='intelliflow': needs a hash tag; allowed: like {intelliflow}"],
+        ),
+        (
+            CLUSTER | {"QUEUE_EMAIL_PREFIX": "mail", "REDIS_URL": "redis://h/2"},
+            [
+                "REDIS_CLUSTER=true and database 2: a cluster has none but 0; allowed: 0",
+                "REDIS_CLUSTER=true and QUEUE_EMAIL_PREFIX='mail': needs a hash tag; allowed: like {mail}",
+            ],
+        ),
+        (
+            CLUSTER | {"REDIS_SENTINELS": "a", "REDIS_SENTINEL_MASTER": "m"},
+            ["REDIS_CLUSTER=true and REDIS_SENTINELS: a cluster has no Sentinels; allowed: one of the two"],
+        ),
+    ],
+)
+def test_what_does_not_scale_together_is_told_line_by_line(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], lines: list[str]
+) -> None:
+    given(monkeypatch, **variables)
+    assert problems() == lines
+
+
+@pytest.mark.parametrize("value", [",", "hush:port"])
+def test_sentinels_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    given(monkeypatch, REDIS_SENTINELS=value, REDIS_SENTINEL_MASTER="m")
+    assert problems()[0].startswith("REDIS_SENTINELS: ")
+    assert "hush" not in str(problems())
+
+
 def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, SHUTDOWN_TIMEOUT_MS="", REDIS_URL="", REDIS_PASSWORD_FILE="", ENABLE_SMS="")
     assert load(WorkerSettings).shutdown_timeout_ms == 30_000
@@ -223,8 +279,7 @@ def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_secret_may_come_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p@ss/word\n")
     given(monkeypatch, REDIS_PASSWORD_FILE=str(tmp_path / "password"), REDIS_HOST="redis", REDIS_USERNAME="app")
-    address = load(WorkerSettings).redis_address().get_secret_value()
-    assert address == "redis://app:p%40ss%2Fword@redis:6379/0"
+    assert load(WorkerSettings).redis_address().server == Server("redis", 6379, "app", "p@ss/word")
 
 
 def test_a_secret_file_that_cannot_be_read_or_doubles_is_a_problem(
@@ -258,8 +313,8 @@ def test_secrets_are_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_url_of_redis_wins_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, REDIS_URL="redis://one:1/3", REDIS_HOST="two")
     settings = load(WorkerSettings)
-    assert settings.redis_address().get_secret_value() == "redis://one:1/3"
-    assert any("REDIS_URL wins" in warning for warning in warnings_about(settings))
+    assert settings.redis_address().server == Server("one", 1, database=3)
+    assert "REDIS_URL wins: REDIS_HOST ignored" in warnings_about(settings)
 
 
 def test_a_near_miss_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:

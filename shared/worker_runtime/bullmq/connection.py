@@ -9,36 +9,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
-import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import hiredis
 import structlog
-from redis.asyncio.connection import SSLConnection, parse_url
+
+from worker_runtime.bullmq.address import RedisAddress, Server
+from worker_runtime.bullmq.wire import (
+    NOT_NOW,
+    UNREACHABLE,
+    Argument,
+    RedisError,
+    RedisUnavailable,
+    Wire,
+    ask_any,
+    connect,
+    sentence,
+    value_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+__all__ = ["Argument", "RedisConnection", "RedisError", "RedisUnavailable", "Script"]
 
 log = structlog.get_logger()
 
-Argument = bytes | str | int | float
-WRITE_EVERY = 8
 FIRST_BACKOFF_SECONDS = 0.05
 LAST_BACKOFF_SECONDS = 1.0
 LOG_WAITING_EVERY_SECONDS = 5.0
-# Answers of a server that cannot serve now and will later: loading, a replica, full, or a cluster in motion.
-NOT_NOW = ("LOADING", "READONLY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "MISCONF")
-
-
-class RedisUnavailable(Exception):
-    """Redis could not be asked: the command may or may not have run. Later it may go well."""
-
-
-class RedisError(Exception):
-    """Redis refused the command and will again: a bug, a wrong type, missing rights."""
+# How long a Sentinel, or a server asked for the cluster's map, may take before the next one is asked.
+GUIDE_SECONDS = 1.0
+# A demoted master, or one cut off from its replicas: only a new connection can find the new one.
+MAYBE_DEMOTED = ("READONLY", "NOREPLICAS", "MASTERDOWN")
 
 
 class Script:
@@ -50,7 +57,7 @@ class Script:
 
 
 class RedisConnection:
-    """A connection that repairs itself.
+    """A connection that repairs itself, to the server of that address or to the one its Sentinels call master.
 
     `call` and `run_script` wait up to `timeout_seconds` for a connection and the same again for an answer, then raise
     `RedisUnavailable`. They may be awaited by any number of coroutines of the loop that opened it. `on_error` is called
@@ -59,19 +66,23 @@ class RedisConnection:
 
     def __init__(
         self,
-        url: str,
+        where: str | RedisAddress,
         *,
         client_name: str,
         timeout_seconds: float = 5.0,
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
-        self._target = parse_url(url)
+        self._where = where if isinstance(where, RedisAddress) else RedisAddress(Server.from_url(where))
         self._client_name = client_name
         self._timeout = timeout_seconds
         self._on_error = on_error
-        self._wire: _Wire | None = None
+        # Whom to ask where to connect.
+        self._guides = deque(self._where.sentinels)
+        self._wire: Wire | None = None
         self._ready = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        # The server connected to now or last.
+        self.server = self._where.server
         self.losses = 0
 
     @property
@@ -79,8 +90,14 @@ class RedisConnection:
         """Whether a command sent now would leave at once."""
         return self._wire is not None
 
+    @property
+    def client_id(self) -> int:
+        """How the server calls this connection, for `CLIENT UNBLOCK`; 0 while there is none."""
+        return self._wire.client_id if self._wire else 0
+
     async def open(self) -> None:
         """Start connecting and return; commands wait for it."""
+        self._ready.clear()
         self._keeper = asyncio.create_task(self._stay_connected(), name=f"redis {self._client_name}")
 
     async def close(self) -> None:
@@ -90,11 +107,23 @@ class RedisConnection:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
+            # Those who wait for a connection learn that there will be none.
+            self._ready.set()
+
+    async def server_of(self, key: Argument) -> RedisConnection:  # noqa: ARG002  a cluster needs to know
+        """Return the connection to the server that holds a key, for commands that name none; may wait, as `call`."""
+        return self
 
     async def call(self, *command: Argument) -> Any:
         """Send one command and return its answer (bytes, int, list or None)."""
         wire = self._wire or await self._wait_for_wire()
         return self._checked(await wire.send(command), wire)
+
+    async def call_asking(self, *command: Argument) -> Any:
+        """Send one command about a key that is on its way to this server of a cluster; see `call`."""
+        wire = self._wire or await self._wait_for_wire()
+        _, answer = await asyncio.gather(wire.send(("ASKING",)), wire.send(command))
+        return self._checked(answer, wire)
 
     async def run_script(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run a Lua script; see `call`."""
@@ -104,13 +133,24 @@ class RedisConnection:
             answer = await wire.send(("EVAL", script.source, len(keys), *keys, *args))
         return self._checked(answer, wire)
 
-    async def _wait_for_wire(self) -> _Wire:
-        with contextlib.suppress(TimeoutError):
+    async def _wait_for_wire(self) -> Wire:
+        await self._wait_until_ready()
+        if self._wire is None:
+            raise self._no_connection()
+        return self._wire
+
+    async def _wait_until_ready(self) -> None:
+        try:
             async with asyncio.timeout(self._timeout):
                 await self._ready.wait()
-        if self._wire is None:
-            raise RedisUnavailable(f"no connection to Redis at {self._address} within {self._timeout:g} s")
-        return self._wire
+        except TimeoutError:
+            raise self._no_connection() from None
+        if self._keeper is None:
+            raise self._no_connection()
+
+    def _no_connection(self) -> RedisUnavailable:
+        within = f" within {self._timeout:g} s" if self._keeper else ": closed"
+        return RedisUnavailable(f"no connection to Redis at {self._address}{within}")
 
     async def _stay_connected(self) -> None:
         backoff, quiet_until = FIRST_BACKOFF_SECONDS, 0.0
@@ -118,19 +158,49 @@ class RedisConnection:
             try:
                 # Not wait_for: Python 3.11's forgets a cancellation that meets the end of what it waits for.
                 async with asyncio.timeout(self._timeout):
-                    wire = await self._connect()
-            except (OSError, TimeoutError, RedisUnavailable, RedisError) as error:
+                    serve = await self._connect()
+            except UNREACHABLE as error:
                 self._on_error()
                 if time.monotonic() >= quiet_until:
                     quiet_until = time.monotonic() + LOG_WAITING_EVERY_SECONDS
-                    log.warning("redis_unreachable", address=self._address, error=_sentence(error))
+                    log.warning("redis_unreachable", address=self._address, error=sentence(error))
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
                 continue
             backoff, quiet_until = FIRST_BACKOFF_SECONDS, 0.0
-            await self._serve(wire)
+            await serve()
 
-    async def _serve(self, wire: _Wire) -> None:
+    async def _connect(self) -> Callable[[], Awaitable[None]]:
+        """Return what to await while the connection lasts; raises one of `UNREACHABLE`."""
+        self.server = await self._find_server()
+        wire = await connect(self.server)
+        try:
+            await self._greet(wire)
+        except BaseException:
+            wire.abort()
+            raise
+        return functools.partial(self._serve, wire)
+
+    async def _find_server(self) -> Server:
+        if not self._where.sentinels:
+            return self._where.server
+        _, (host, port) = await self._ask_guides("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._where.master)
+        return self._where.server.at(host, port)
+
+    async def _ask_guides(self, *question: Argument) -> tuple[Server, Any]:
+        return await ask_any(self._guides, *question, within=min(GUIDE_SECONDS, self._timeout / 4))
+
+    async def _greet(self, wire: Wire) -> None:
+        if self._where.server.database:
+            value_of(await wire.send(("SELECT", self._where.server.database)))
+        value_of(await wire.send(("CLIENT", "SETNAME", self._client_name)))
+        wire.client_id = value_of(await wire.send(("CLIENT", "ID")))
+        value_of(await wire.send(("PING",)))
+        # A Sentinel may not know yet, and an old master that was away may not know itself, that another took over.
+        if self._where.sentinels and (role := value_of(await wire.send(("ROLE",)))[0]) != b"master":
+            raise RedisUnavailable(f"{self.server} is a {role.decode()}, though a Sentinel calls it the master")
+
+    async def _serve(self, wire: Wire) -> None:
         self._wire = wire
         self._ready.set()
         log.debug("redis_connected", address=self._address)
@@ -144,116 +214,20 @@ class RedisConnection:
         self.losses += 1
         self._on_error()
         log.warning("redis_connection_lost", address=self._address, error=wire.why)
+        if self._where.sentinels:
+            # While they deliberate they still name the old master, which refuses every command.
+            await asyncio.sleep(FIRST_BACKOFF_SECONDS)
 
-    async def _connect(self) -> _Wire:
-        loop = asyncio.get_running_loop()
-        host, port = self._target.get("host", "localhost"), self._target.get("port", 6379)
-        secure = ssl.create_default_context() if self._target.get("connection_class") is SSLConnection else None
-        _, wire = await loop.create_connection(_Wire, host, port, ssl=secure)
-        try:
-            await self._greet(wire)
-        except BaseException:
-            wire.abort()
-            raise
-        return wire
-
-    async def _greet(self, wire: _Wire) -> None:
-        if password := self._target.get("password"):
-            self._checked(await wire.send(("AUTH", self._target.get("username") or "default", password)), wire)
-        if database := self._target.get("db"):
-            self._checked(await wire.send(("SELECT", database)), wire)
-        self._checked(await wire.send(("CLIENT", "SETNAME", self._client_name)), wire)
-        self._checked(await wire.send(("PING",)), wire)
-
-    def _checked(self, answer: Any, wire: _Wire) -> Any:
+    def _checked(self, answer: Any, wire: Wire) -> Any:
         if not isinstance(answer, hiredis.ReplyError):
             return answer
         text = str(answer)
-        if not text.startswith(NOT_NOW):
-            raise RedisError(text)
-        self._on_error()
-        if text.startswith("READONLY"):
-            # A demoted master: only a new connection can find the new one.
+        if text.startswith(NOT_NOW):
+            self._on_error()
+        if text.startswith("READONLY") or (self._where.sentinels and text.startswith(MAYBE_DEMOTED)):
             wire.abort(text)
-        raise RedisUnavailable(text)
+        return value_of(answer)
 
     @property
     def _address(self) -> str:
-        return f"{self._target.get('host', 'localhost')}:{self._target.get('port', 6379)}"
-
-
-class _Wire(asyncio.Protocol):
-    """A socket's life: commands out in batches, answers in the order of the commands."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader()
-        self._unsent: list[bytes] = []
-        self._awaited: deque[asyncio.Future[Any]] = deque()
-        self._last_progress = 0.0
-        self.lost = self._loop.create_future()
-        self.why = "closed by the server"
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    _transport: asyncio.Transport
-
-    def send(self, command: Sequence[Argument]) -> asyncio.Future[Any]:
-        answer = self._loop.create_future()
-        if self.lost.done():
-            answer.set_exception(RedisUnavailable(f"connection to Redis lost: {self.why}"))
-            return answer
-        if not self._awaited:
-            self._last_progress = time.monotonic()
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]
-        self._awaited.append(answer)
-        if len(self._unsent) >= WRITE_EVERY:
-            self._flush()
-        return answer
-
-    def _flush(self) -> None:
-        if self._unsent and not self.lost.done():
-            batch, self._unsent = self._unsent, []
-            self._transport.write(b"".join(batch))
-
-    def data_received(self, data: bytes) -> None:
-        self._last_progress = time.monotonic()
-        reader, awaited = self._reader, self._awaited
-        reader.feed(data)
-        try:
-            while (answer := reader.gets()) is not False:
-                future = awaited.popleft()
-                if not future.done():
-                    future.set_result(answer)
-        except (hiredis.ProtocolError, IndexError) as error:
-            self.abort(f"not the Redis protocol: {error}")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
-            self.why = _sentence(exc)
-        if not self.lost.done():
-            self.lost.set_result(None)
-        error = RedisUnavailable(f"connection to Redis lost: {self.why}")
-        while self._awaited:
-            future = self._awaited.popleft()
-            if not future.done():
-                future.set_exception(error)
-
-    def abort(self, why: str | None = None) -> None:
-        if why:
-            self.why = why
-        self._transport.abort()
-
-    async def watch(self, timeout_seconds: float) -> None:
-        """Return when the connection is lost; cut it when the server owes an answer for too long."""
-        while not self.lost.done():
-            await asyncio.wait({self.lost}, timeout=timeout_seconds / 10)
-            if self._awaited and time.monotonic() - self._last_progress > timeout_seconds:
-                self.abort(f"no answer for {timeout_seconds:g} s")
-
-
-def _sentence(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+        return f"{self.server} ({self._where})" if self._where.sentinels else str(self._where)

@@ -63,5 +63,6 @@ def _put(found: dict[str, Any], variable: Variable, value: str | Unreadable) -> 
         found[variable.where[0]] = value
         return
     field, queue, option = variable.where
-    options = found.setdefault(field, {}).setdefault(queue, dict(QUEUES[queue.upper()].defaults))
+    known = QUEUES.get(queue.upper())
+    options = found.setdefault(field, {}).setdefault(queue, dict(known.defaults) if known else {})
     options[option] = value

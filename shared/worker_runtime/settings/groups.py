@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
+from worker_runtime.bullmq.address import read_sentinels
 from worker_runtime.settings.kinds import (
     Allowed,
     HealthPort,
     KeyPart,
     Milliseconds,
     NoEffectYet,
-    NotInThisVersion,
     Port,
     ShownAs,
     WebAddress,
@@ -27,6 +27,12 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _sentinels(value: SecretStr) -> SecretStr:
+    if not read_sentinels(value.get_secret_value(), tls=False):
+        raise ValueError("names nobody")
+    return value
+
+
 def _postgres_url(value: SecretStr) -> SecretStr:
     url_with_scheme("postgresql", "postgres")(value.get_secret_value())
     return value
@@ -37,10 +43,19 @@ def _lower(value: object) -> object:
 
 
 RedisUrl = Annotated[
-    SecretStr, AfterValidator(_redis_url), Allowed("redis[s]://[user:password@]host[:port][/database number]")
+    SecretStr,
+    AfterValidator(_redis_url),
+    Allowed("redis[s]://, user and password if any, host, port, /database number"),
+]
+Sentinels = Annotated[
+    SecretStr,
+    AfterValidator(_sentinels),
+    Allowed("host:port, several separated by commas; user:password@ before those that ask for a login"),
 ]
 DatabaseUrl = Annotated[
-    SecretStr, AfterValidator(_postgres_url), Allowed("postgresql://[user:password@]host[:port]/database")
+    SecretStr,
+    AfterValidator(_postgres_url),
+    Allowed("postgresql://, user and password if any, host, port, /database"),
 ]
 LogLevel = Annotated[Literal["debug", "info", "warn", "error"], BeforeValidator(_lower)]
 
@@ -55,15 +70,10 @@ class RedisVariables(BaseSettings):
     redis_password: SecretStr | None = Field(None, description="Redis password")
     redis_db: int = Field(0, ge=0, description="Redis database number")
     redis_tls: bool = Field(default=False, description="encrypt the connection to Redis")
-    redis_sentinels: Annotated[str | None, NotInThisVersion("Redis Sentinel"), Allowed("nothing")] = Field(
-        None, description="hosts of Redis Sentinel"
-    )
-    redis_sentinel_master: Annotated[str | None, NoEffectYet("Redis Sentinel")] = Field(
-        None, description="name Sentinel gives the master"
-    )
-    redis_cluster: Annotated[bool, NotInThisVersion("Redis Cluster"), Allowed("false")] = Field(
-        default=False,
-        description="Redis is a cluster",
+    redis_sentinels: Sentinels | None = Field(None, description="whom to ask which server is the master")
+    redis_sentinel_master: str | None = Field(None, description="name the Sentinels give the master")
+    redis_cluster: bool = Field(
+        default=False, description="Redis is a cluster, and the server above one of it; prefixes need a hash tag"
     )
 
 

@@ -14,9 +14,10 @@ A `SecretStr` field also reads `<NAME>_FILE`; a field without a default is requi
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import core_schema
@@ -69,6 +70,9 @@ def comma_separated(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+_HALF_AN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
 def url_with_scheme(*schemes: str) -> Callable[[str], str]:
     """Return a validator: an absolute URL with one of these schemes and a host. Its errors never repeat the value."""
 
@@ -76,7 +80,13 @@ def url_with_scheme(*schemes: str) -> Callable[[str], str]:
         parts = urlsplit(value)
         if parts.scheme not in schemes or not parts.hostname:
             raise ValueError("not a URL with a host and the scheme " + " or ".join(schemes))
-        _ = parts.port  # Raises a ValueError of its own for a port that is none.
+        try:
+            _ = parts.port
+            unquote_to_bytes(parts.netloc).decode()
+        except ValueError:
+            raise ValueError("its login or port cannot be read: write special characters as %40 and the like") from None
+        if _HALF_AN_ESCAPE.search(parts.netloc):
+            raise ValueError("a % in it is not followed by two hexadecimal digits: write % itself as %25")
         return value
 
     return check

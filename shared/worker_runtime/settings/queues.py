@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from worker_runtime.settings.kinds import Allowed, Attempts, KeyPart, Milliseconds, MillisecondsList
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEDULE_START_MS = (1_000, 5_000, 30_000)
 SCHEDULE_FACTOR = 5
@@ -67,6 +70,12 @@ QUEUES = {
     "EMBEDDING_GENERATION": KnownQueue(under="", name="embedding-generation"),
 }
 
+
+def known_queues(own: Iterable[str]) -> dict[str, KnownQueue]:
+    """Return the product's queues and a worker's `own`: `SHOUTS_AT_NIGHT` is `<QUEUE_PREFIX>:shouts-at-night`."""
+    return {key: KnownQueue(under="", name=key.lower().replace("_", "-")) for key in own} | QUEUES
+
+
 VARIABLE_OF = {
     "prefix": "QUEUE_{queue}_PREFIX",
     "name": "QUEUE_{queue}_NAME",
@@ -82,9 +91,10 @@ def _options(queue: str) -> Any:
 
 
 class Queues(BaseModel):
-    """The options of every queue; a field is a queue's key in small letters."""
+    """The options of every queue; a field is a queue's key in small letters. What is more is a worker's own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, QueueOptions]
 
     events: QueueOptions = _options("EVENTS")
     email: QueueOptions = _options("EMAIL")
@@ -95,6 +105,6 @@ class Queues(BaseModel):
     embedding_generation: QueueOptions = _options("EMBEDDING_GENERATION")
 
     def of(self, queue: str) -> QueueOptions:
-        """Return the options of the queue with that key (`EVENTS`); a `KeyError` for a key that is none."""
-        options: QueueOptions = {key.upper(): value for key, value in self}[queue]
+        """Return the options of the queue with that key (`EVENTS`); the defaults where nothing is said of it."""
+        options: QueueOptions = {key.upper(): value for key, value in self}.get(queue) or QueueOptions()
         return options

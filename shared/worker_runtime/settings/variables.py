@@ -12,9 +12,11 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from worker_runtime.settings.kinds import Allowed
-from worker_runtime.settings.queues import QUEUES, VARIABLE_OF, QueueOptions, Queues
+from worker_runtime.settings.queues import VARIABLE_OF, KnownQueue, QueueOptions, Queues, known_queues
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
@@ -57,7 +59,7 @@ def variables_of(settings_type: type[BaseModel]) -> list[Variable]:
     for name, field in settings_type.model_fields.items():
         group = _group(settings_type, name)
         if field.annotation is Queues:
-            found += _queue_variables(name, group)
+            found += _queue_variables(name, group, known_queues(getattr(settings_type, "own_queues", ())))
         else:
             found.append(Variable(name.upper(), (name,), field, group))
     return found
@@ -71,21 +73,20 @@ def note(field: FieldInfo, kind: type[N]) -> N | None:
     return notes[-1] if notes else None
 
 
-def _queue_variables(field_name: str, group: str) -> list[Variable]:
+def _queue_variables(field_name: str, group: str, queues: Mapping[str, KnownQueue]) -> list[Variable]:
     return [
-        Variable(template.format(queue=queue), (field_name, queue.lower(), option), _option_field(queue, option), group)
+        Variable(template.format(queue=key), (field_name, key.lower(), option), _option_field(queue, option), group)
         for option, template in VARIABLE_OF.items()
-        for queue in QUEUES
+        for key, queue in queues.items()
     ]
 
 
-def _option_field(queue: str, option: str) -> FieldInfo:
+def _option_field(queue: KnownQueue, option: str) -> FieldInfo:
     field = QueueOptions.model_fields[option]
-    defaults = QUEUES[queue].defaults
-    if option not in defaults:
+    if option not in queue.defaults:
         return field
     own = field._copy()  # noqa: SLF001  FieldInfo offers no public copy, and the default is this queue's
-    own.default = defaults[option]
+    own.default = queue.defaults[option]
     return own
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker_runtime.bullmq.address import RedisAddress, Server, read_sentinels
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.retry import ScheduledRetry
-from worker_runtime.settings import environment
+from worker_runtime.settings import environment, scale_out
 from worker_runtime.settings.environment import Environment
 from worker_runtime.settings.groups import (
     DatabaseVariables,
@@ -23,7 +24,7 @@ from worker_runtime.settings.groups import (
 from worker_runtime.settings.kinds import ShownAs
 from worker_runtime.settings.later import LaterVariables
 from worker_runtime.settings.problems import SettingsError, near_misses, problems_in, without_effect
-from worker_runtime.settings.queues import QUEUES, one_schedule
+from worker_runtime.settings.queues import known_queues, one_schedule
 from worker_runtime.settings.variables import note
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ S = TypeVar("S", bound="WorkerSettings")
 MASK = "***"
 RECOVERY_PROMISE_MS = 15_000
 CALM_STALL_LIMIT_MS = 2_500
+REDIS_PARTS = {"redis_host", "redis_port", "redis_username", "redis_password", "redis_db", "redis_tls"}
 
 
 class WorkerSettings(
@@ -43,8 +45,12 @@ class WorkerSettings(
     QueueVariables,
     RedisVariables,
 ):
-    """What every worker reads. A worker's own settings class adds its variables and its default `health_port`."""
+    """What every worker reads. A worker's own settings class adds its variables and its default `health_port`.
 
+    `own_queues` are the keys of queues beyond the product's; they get the same variables as those.
+    """
+
+    own_queues: ClassVar[tuple[str, ...]] = ()
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @classmethod
@@ -60,8 +66,8 @@ class WorkerSettings(
         return init_settings, Environment(settings_cls)
 
     def queue_name(self, queue: str) -> QueueName:
-        """Return where the queue with that key (`EMAIL`) is."""
-        known, options = QUEUES[queue], self.queues.of(queue)
+        """Return where the queue with that key (`EMAIL`) is; a `KeyError` for a key that is none."""
+        known, options = known_queues(self.own_queues)[queue], self.queues.of(queue)
         return QueueName(options.prefix or f"{self.queue_prefix}{known.under}", options.name or known.name)
 
     def retry_policy(self, queue: str) -> ScheduledRetry:
@@ -70,19 +76,31 @@ class WorkerSettings(
         delays = tuple(delay / 1000 for delay in options.delays_ms or one_schedule())
         return ScheduledRetry(options.attempts, delays, self.retry_honour_producer)
 
-    def redis_address(self) -> SecretStr:
-        """Return Redis as one URL, whichever variables said where it is."""
+    def redis_address(self) -> RedisAddress:
+        """Return where Redis is, whichever variables said so."""
+        server = self._redis_server()
+        sentinels = read_sentinels(_revealed(self.redis_sentinels), tls=server.tls)
+        return RedisAddress(server, sentinels, self.redis_sentinel_master or "", self.redis_cluster)
+
+    def _redis_server(self) -> Server:
         if self.redis_url is not None:
-            return self.redis_url
-        scheme = "rediss" if self.redis_tls else "redis"
-        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
-        return SecretStr(f"{scheme}://{self._redis_login()}{host}:{self.redis_port}/{self.redis_db}")
+            return Server.from_url(self.redis_url.get_secret_value())
+        login = (self.redis_username or "", _revealed(self.redis_password))
+        return Server(self.redis_host, self.redis_port, *login, self.redis_db, self.redis_tls)
+
+    @model_validator(mode="after")
+    def _redis_makes_sense(self) -> Self:
+        if wrong := list(scale_out.contradictions(self, self.redis_address())):
+            raise ValueError("\n".join(wrong))
+        return self
 
     def warnings(self) -> list[str]:
         """Return what is allowed and probably not meant. Subclasses add to it."""
         found = []
-        if self.redis_url and self.model_fields_set & {"redis_host", "redis_port", "redis_password", "redis_username"}:
-            found.append("REDIS_URL wins: REDIS_HOST, REDIS_PORT, REDIS_USERNAME, REDIS_PASSWORD are ignored")
+        if self.redis_url and (ignored := self.model_fields_set & REDIS_PARTS):
+            found.append(f"REDIS_URL wins: {', '.join(sorted(ignored)).upper()} ignored")
+        if self.redis_sentinels and self.model_fields_set & {"redis_host", "redis_port"}:
+            found.append("REDIS_SENTINELS say where the master is: REDIS_HOST and REDIS_PORT are ignored")
         if self.queue_lock_duration_ms + self.queue_stalled_interval_ms > RECOVERY_PROMISE_MS:
             found.append(
                 "QUEUE_LOCK_DURATION_MS + QUEUE_STALLED_INTERVAL_MS: jobs of a killed worker wait longer than 15 s"
@@ -100,11 +118,6 @@ class WorkerSettings(
         fields = type(self).model_fields
         return {_shown(name, fields[name]): _masked(value) for name, value in self}
 
-    def _redis_login(self) -> str:
-        if self.redis_password is None:
-            return ""
-        return f"{quote(self.redis_username or '', safe='')}:{quote(self.redis_password.get_secret_value(), safe='')}@"
-
 
 def load(settings_type: type[S]) -> S:
     """Read a worker's settings from the environment; raises `SettingsError` with every problem at once."""
@@ -112,7 +125,8 @@ def load(settings_type: type[S]) -> S:
         return settings_type()
     except ValidationError as error:
         problems = problems_in(settings_type, error) + _contradictions(settings_type, error)
-        raise SettingsError(list(dict.fromkeys(problems))) from None  # The cause would repeat secrets.
+        lines = [line for problem in problems for line in problem.splitlines()]
+        raise SettingsError(list(dict.fromkeys(lines))) from None  # The cause would repeat secrets.
 
 
 def _contradictions(settings_type: type[S], error: ValidationError) -> list[str]:
@@ -136,6 +150,10 @@ def warnings_about(settings: WorkerSettings) -> list[str]:
 def misspelt(settings_type: type[WorkerSettings]) -> list[str]:
     """Return a warning for each set variable that looks like a known one; often why another is not set."""
     return near_misses(settings_type, environment.names())
+
+
+def _revealed(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
 
 
 def _shown(name: str, field: FieldInfo) -> str:
