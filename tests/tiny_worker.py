@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from pydantic import BaseModel, Field
 
-from worker_runtime.loops import Heartbeat, Loop, StopSignal, repeat
+from worker_runtime.loops import Heartbeat, Loop, StopSignal
 from worker_runtime.outcome import Done, Outcome
 from worker_runtime.settings import WorkerSettings
 from worker_runtime.worker import Worker
@@ -54,12 +54,11 @@ class Crasher:
         self._settings = settings
 
     async def run(self, stop: StopSignal) -> None:
-        await repeat(0.05, self.heartbeat, stop, self._turn)
-
-    async def _turn(self) -> None:
         path = self._settings.tiny_crash_file
-        if path is not None and await asyncio.to_thread(_exists, path):
-            raise ZeroDivisionError("told to crash")
+        while not await stop.sleep(0.05):
+            self.heartbeat.beat()
+            if path is not None and await asyncio.to_thread(_exists, path):
+                raise ZeroDivisionError("told to crash")
 
 
 class TinyWorker(Worker[TinySettings]):

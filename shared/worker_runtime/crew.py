@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from worker_runtime.ending import FAILED, Ending
+from worker_runtime.loops import UNWIND_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ log = structlog.get_logger()
 
 # Handing jobs back after the deadline takes a few round trips to Redis.
 HAND_BACK_SECONDS = 2.0
-UNWIND_SECONDS = 0.2
 LEAVE_SECONDS = 2.0
 FIRST_TURN_LOOK_SECONDS = 0.01
 

@@ -7,10 +7,12 @@ import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
 T = TypeVar("T")
 BEAT_SECONDS = 1.0
+# How long cancelled work may take to clean up.
+UNWIND_SECONDS = 0.2
 
 
 class StopSignal:
@@ -89,19 +91,11 @@ class Loop(Protocol):
         ...
 
 
-async def wait_at_most(seconds: float, awaitable: Awaitable[object]) -> None:
-    """Wait for `awaitable` or for `seconds`, whichever ends first; neither is an error."""
-    task = asyncio.ensure_future(awaitable)
+async def wait_at_most(seconds: float, *awaitables: Awaitable[object]) -> None:
+    """Wait for the first of `awaitables` to end, or for `seconds`; neither is an error."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
-        await asyncio.wait({task}, timeout=seconds)
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        task.cancel()
-
-
-async def repeat(
-    every_seconds: float, heartbeat: Heartbeat, stop: StopSignal, work: Callable[[], Awaitable[None]]
-) -> None:
-    """Run `work` until the stop, `every_seconds` after it last ended."""
-    while not stop.requested.is_set():
-        await heartbeat.while_waiting(work())
-        await stop.sleep(every_seconds)
+        for task in tasks:
+            task.cancel()

@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.bullmq.cluster import redis_connection
+from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.scripts import Limit
@@ -209,6 +210,8 @@ class Runtime(Generic[S]):
         )
 
     async def _ping_redis(self) -> None:
+        if self.redis.trouble:
+            raise RedisUnavailable(self.redis.trouble)
         await self.redis.call("PING")
 
     def _jobs_in_flight(self) -> list[dict[str, Any]]:

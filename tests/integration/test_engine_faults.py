@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from dataclasses import replace
@@ -200,3 +201,47 @@ async def test_a_connection_closed_while_it_opens_is_closed(own_redis: RedisServ
             await asyncio.sleep(0)
         async with asyncio.timeout(2):
             await connection.close()
+
+
+async def test_a_replica_is_not_asked_again_at_once(queue: Bench, own_redis: RedisServer) -> None:
+    async with queue.engine(immediately, STEADY):
+        await queue.redis.call("REPLICAOF", "127.0.0.1", 1)
+        began, lost = time.monotonic(), queue.redis.losses
+        while time.monotonic() - began < 1.5:
+            with contextlib.suppress(RedisUnavailable):
+                await queue.queue.add(NewJob("job", {}))
+            await asyncio.sleep(0.01)
+        assert 2 <= queue.redis.losses - lost <= 8
+        assert "READONLY" in queue.redis.trouble or queue.redis.connected
+        await patiently(queue, "REPLICAOF", "NO", "ONE")
+        job = await patiently_add(queue)
+        await until(lambda: completed(queue, 1), within=5)
+    assert job in queue.ran
+
+
+async def patiently(queue: Bench, *command: str) -> None:
+    while True:
+        try:
+            await queue.redis.call(*command)
+        except RedisUnavailable:
+            continue
+        return
+
+
+async def patiently_add(queue: Bench) -> str:
+    while True:
+        try:
+            return await queue.queue.add(NewJob("job", {}))
+        except RedisUnavailable:
+            continue
+
+
+async def immediately(_: Lease) -> Settlement:
+    return Complete()
+
+
+async def test_a_name_that_redis_would_refuse_is_made_one_that_it_takes(own_redis: RedisServer) -> None:
+    connection = RedisConnection(own_redis.url, client_name="a worker\nof two words")
+    await connection.open()
+    assert await connection.call("CLIENT", "GETNAME") == b"a-worker-of-two-words"
+    await connection.close()

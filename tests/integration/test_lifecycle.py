@@ -138,6 +138,15 @@ async def test_without_redis_the_start_waits_says_so_and_gives_up(tmp_path: Path
         assert "hush" not in str(worker.lines)
 
 
+async def test_a_wrong_password_is_called_one(own_redis: RedisServer) -> None:
+    url = own_redis.url.replace(own_redis.password, "hush")
+    async with tiny(url, START_TIMEOUT_MS="2000") as worker:
+        code, reason = await worker.ended(within=6)
+    assert code == 1
+    assert "WRONGPASS" in reason
+    assert "hush" not in str(worker.lines)
+
+
 async def test_a_stop_while_waiting_for_redis_is_a_clean_stop() -> None:
     async with tiny(f"redis://127.0.0.1:{free_port()}/0") as worker:
         await worker.said("waiting_for_dependency")

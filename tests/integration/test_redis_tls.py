@@ -135,7 +135,7 @@ async def test_a_wrong_password_is_no_connection(trusting: TlsRedis, capsys: pyt
 async def refused(where: RedisAddress) -> None:
     connection = RedisConnection(where, client_name="t", timeout_seconds=0.5)
     await connection.open()
-    with pytest.raises(RedisUnavailable):
+    with pytest.raises(RedisUnavailable, match=r"within 0\.5 s: "):
         await connection.call("PING")
     await connection.close()
 

@@ -142,6 +142,7 @@ class ClusterConnection(RedisConnection):
 
     async def _serve_map(self) -> None:
         """Use the map until something contradicts it."""
+        self.trouble = ""
         self._ready.set()
         for server in self._nodes.keys() - set(self._holders):
             await self._nodes.pop(server).close()

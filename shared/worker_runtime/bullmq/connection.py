@@ -35,12 +35,15 @@ from worker_runtime.bullmq.wire import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["Argument", "RedisConnection", "RedisError", "RedisUnavailable", "Script"]
+__all__ = ["PAUSE_AFTER_ERROR_SECONDS", "Argument", "RedisConnection", "RedisError", "RedisUnavailable", "Script"]
 
 log = structlog.get_logger()
 
 FIRST_BACKOFF_SECONDS = 0.05
 LAST_BACKOFF_SECONDS = 1.0
+PAUSE_AFTER_DEMOTION_SECONDS = 0.25
+# Before asking again what `RedisUnavailable` left unanswered.
+PAUSE_AFTER_ERROR_SECONDS = 0.1
 LOG_WAITING_EVERY_SECONDS = 5.0
 # How long a Sentinel, or a server asked for the cluster's map, may take before the next one is asked.
 GUIDE_SECONDS = 1.0
@@ -73,7 +76,8 @@ class RedisConnection:
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._where = where if isinstance(where, RedisAddress) else RedisAddress(Server.from_url(where))
-        self._client_name = client_name
+        # Redis refuses a name with a blank in it.
+        self._client_name = "-".join(client_name.split())
         self._timeout = timeout_seconds
         self._on_error = on_error
         # Whom to ask where to connect.
@@ -84,6 +88,8 @@ class RedisConnection:
         # The server connected to now or last.
         self.server = self._where.server
         self.losses = 0
+        # Why there is no connection; empty while there is one, and before the first answer.
+        self.trouble = ""
 
     @property
     def connected(self) -> bool:
@@ -150,7 +156,8 @@ class RedisConnection:
 
     def _no_connection(self) -> RedisUnavailable:
         within = f" within {self._timeout:g} s" if self._keeper else ": closed"
-        return RedisUnavailable(f"no connection to Redis at {self._address}{within}")
+        because = f": {self.trouble}" if self.trouble else ""
+        return RedisUnavailable(f"no connection to Redis at {self._address}{within}{because}")
 
     async def _stay_connected(self) -> None:
         backoff, quiet_until = FIRST_BACKOFF_SECONDS, 0.0
@@ -161,9 +168,10 @@ class RedisConnection:
                     serve = await self._connect()
             except UNREACHABLE as error:
                 self._on_error()
+                self.trouble = sentence(error)
                 if time.monotonic() >= quiet_until:
                     quiet_until = time.monotonic() + LOG_WAITING_EVERY_SECONDS
-                    log.warning("redis_unreachable", address=self._address, error=sentence(error))
+                    log.warning("redis_unreachable", address=self._address, error=self.trouble)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
                 continue
@@ -201,7 +209,7 @@ class RedisConnection:
             raise RedisUnavailable(f"{self.server} is a {role.decode()}, though a Sentinel calls it the master")
 
     async def _serve(self, wire: Wire) -> None:
-        self._wire = wire
+        self._wire, self.trouble = wire, ""
         self._ready.set()
         log.debug("redis_connected", address=self._address)
         try:
@@ -212,11 +220,12 @@ class RedisConnection:
             wire.abort()
             await wire.lost
         self.losses += 1
+        self.trouble = wire.why
         self._on_error()
         log.warning("redis_connection_lost", address=self._address, error=wire.why)
-        if self._where.sentinels:
-            # While they deliberate they still name the old master, which refuses every command.
-            await asyncio.sleep(FIRST_BACKOFF_SECONDS)
+        if wire.why.startswith(MAYBE_DEMOTED):
+            # Nothing else may be there yet, and while Sentinels deliberate they still name the old master.
+            await asyncio.sleep(PAUSE_AFTER_DEMOTION_SECONDS)
 
     def _checked(self, answer: Any, wire: Wire) -> Any:
         if not isinstance(answer, hiredis.ReplyError):

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from worker_runtime.bullmq import schedules
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases, last_claimed_first
 from worker_runtime.bullmq.scripts import NOTHING_ASKED, Answer, ClaimedJob, Limit, QueueScripts
 from worker_runtime.bullmq.settlement import HandBack, Settlement
-from worker_runtime.bullmq.settler import PAUSE_AFTER_ERROR_SECONDS, Settler
+from worker_runtime.bullmq.settler import Settler
 from worker_runtime.bullmq.waiter import MarkerWaiter
-from worker_runtime.loops import Heartbeat, StopSignal, wait_at_most
+from worker_runtime.loops import UNWIND_SECONDS, Heartbeat, StopSignal, wait_at_most
 
 if TYPE_CHECKING:
     from worker_runtime.bullmq.connection import RedisConnection
@@ -33,7 +33,6 @@ Execute = Callable[[Lease], Awaitable[Settlement]]
 Gate = Callable[[], Awaitable[float]]
 DAY_SECONDS = 86_400
 TICK_SECONDS = 1.0
-UNWIND_SECONDS = 0.2
 GATHER_SECONDS = 0.02
 
 
@@ -161,7 +160,7 @@ class QueueEngine:
         if len(self._chains) >= self._options.concurrency:
             self._slot_freed.clear()
             await self._waiter.release()
-            await wait_at_most(TICK_SECONDS, self._slot_freed.wait())
+            await wait_at_most(TICK_SECONDS, self._slot_freed.wait(), self._stop.requested.wait())
             return False
         if self._gate is not None:
             self._hold(await self._gate())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from bullmq.job_scheduler import default_repeat_strategy
 
-from worker_runtime.bullmq.connection import RedisUnavailable
+from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisUnavailable
 from worker_runtime.bullmq.scripts import now_ms, read_integer
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from worker_runtime.bullmq.scripts import QueueScripts
 
 log = structlog.get_logger()
-
-PAUSE_AFTER_ERROR_SECONDS = 0.1
 
 
 async def make_next(scripts: QueueScripts, lease: Lease) -> None:

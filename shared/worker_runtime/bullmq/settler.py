@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 from worker_runtime.bullmq.scripts import (
     CHILDREN_FAILED,
     CHILDREN_PENDING,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PAUSE_AFTER_ERROR_SECONDS = 0.1
 KEPT_STACKS = 10
 
 

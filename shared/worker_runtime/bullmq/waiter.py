@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker_runtime.bullmq.connection import RedisConnection, RedisError, RedisUnavailable
+from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisConnection, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from worker_runtime.bullmq.names import QueueName
@@ -18,7 +18,6 @@ log = structlog.get_logger()
 # Reading from it takes the marker away from every other worker, and a marker can be lost with its reader: this is how
 # long that can hide a job.
 BLOCK_SECONDS = 5
-PAUSE_AFTER_ERROR_SECONDS = 0.1
 RELEASE_SECONDS = 0.5
 UNBLOCK_AGAIN_SECONDS = 0.01
 

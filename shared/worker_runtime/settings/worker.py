@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from worker_runtime.bullmq.address import RedisAddress, Server, read_sentinels
 from worker_runtime.bullmq.names import QueueName
+from worker_runtime.redaction import MASK
 from worker_runtime.retry import ScheduledRetry
 from worker_runtime.settings import environment, scale_out
 from worker_runtime.settings.environment import Environment
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 S = TypeVar("S", bound="WorkerSettings")
-MASK = "***"
 RECOVERY_PROMISE_MS = 15_000
 CALM_STALL_LIMIT_MS = 2_500
 REDIS_PARTS = {"redis_host", "redis_port", "redis_username", "redis_password", "redis_db", "redis_tls"}
