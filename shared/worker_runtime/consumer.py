@@ -19,6 +19,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from worker_runtime.bullmq.engine import EngineOptions, Gate, QueueEngine
+from worker_runtime.bullmq.notes import JobNotes
 from worker_runtime.bullmq.scripts import read_integer
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
 from worker_runtime.job import Job
@@ -90,6 +91,7 @@ class Consumer(Generic[M]):
         self._options = options
         self._metrics = metrics
         self._random = random
+        self._notes = JobNotes(redis, queue)
         self.engine = QueueEngine(redis, blocking, queue, self.execute, metrics, options.engine, token=token, gate=gate)
         metrics.in_flight.set_function(lambda: self.engine.in_flight)
 
@@ -153,9 +155,9 @@ class Consumer(Generic[M]):
             return DeadLetter("INVALID_PAYLOAD", explain(error))
 
     def _job(self, claimed: ClaimedJob, payload: M) -> Job[M]:
-        report = functools.partial(self.engine.scripts.report_progress, claimed.id)
-        attempt = claimed.attempts_made + 1
-        return Job(str(claimed), claimed.name, self.name, payload, attempt, claimed.created_at, report)
+        attempt, created, notes = claimed.attempts_made + 1, claimed.created_at, self._notes
+        callables = (functools.partial(note, claimed) for note in (notes.report_progress, notes.log, notes.children))
+        return Job(str(claimed), claimed.name, self.name, payload, attempt, created, *callables)
 
     async def _within_limits(self, lease: Lease, job: Job[M]) -> tuple[Outcome, str]:
         """Run the handler; whatever it raises, a cancellation of its own making included, is an outcome."""

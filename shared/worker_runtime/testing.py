@@ -27,7 +27,7 @@ from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
 from worker_runtime.consumer import DEFERRED_BECAUSE, Consumer, ConsumerOptions
-from worker_runtime.job import Job
+from worker_runtime.job import Children, Job
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import Metrics
 from worker_runtime.outcome import Hold, Outcome
@@ -43,6 +43,7 @@ __all__ = ["Ended", "HandlerQueue", "job_for", "running"]
 P = TypeVar("P")
 M = TypeVar("M", bound=BaseModel)
 State = Literal["completed", "failed", "delayed", "waiting"]
+CHILDLESS = Children({}, {})
 AT_ONCE = ScheduledRetry(max_attempts=3, delays_seconds=(0.001,))
 LOOK_SECONDS = 0.005
 # Scores of `delayed` are milliseconds times this, so that jobs of one millisecond keep their order.
@@ -180,17 +181,25 @@ def job_for(
     queue: str = "testing:handler",
     created_at: float | None = None,
     report_progress: Callable[[Any], Awaitable[None]] | None = None,
+    log: Callable[[str], Awaitable[None]] | None = None,
+    children: Children = CHILDLESS,
 ) -> Job[P]:
     """Make the job a handler would be called with, for calling it without a queue.
 
-    `created_at` is in seconds since the epoch, now unless told otherwise; progress goes nowhere unless it is told to.
+    `created_at` is in seconds since the epoch, now unless told otherwise; progress and log go nowhere unless they are
+    told to.
     """
     created = time.time() if created_at is None else created_at
-    return Job(job_id, name, queue, payload, attempt, created, report_progress or no_report)
+    report, note = report_progress or unseen, log or unseen
+
+    async def family() -> Children:
+        return children
+
+    return Job(job_id, name, queue, payload, attempt, created, report, note, family)
 
 
-async def no_report(_: Any) -> None:
-    """Let progress go unseen."""
+async def unseen(_: Any) -> None:
+    """Let progress and log lines go unseen."""
 
 
 def noting_holds(handle: Handler[M], held: set[str]) -> Handler[M]:

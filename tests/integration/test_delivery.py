@@ -24,15 +24,16 @@ from scripted_smtp import ACCEPT_AND_CLOSE, HANG, After, ScriptedSmtp
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.clock import SystemClock
-from worker_runtime.job import Job
 from worker_runtime.metrics import Metrics
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.state import DeliveryRecords
+from worker_runtime.testing import job_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from embedded_stack import RedisServer
+    from worker_runtime.job import Job
 
 EMAIL = "intelliflow:notifications:email"
 IMPATIENT = Patience(connect=0.5, command=0.5, message=0.5, goodbye=0.5)
@@ -59,7 +60,8 @@ class Desk:
             "content": {"subject": "Hello", "body": "Hello Ada"},
         }
         notification = Notification.model_validate(payload | changes)
-        return Job(job_id or notification.notification_id, "send", EMAIL, notification, 1, 1_767_225_600.0, nothing)
+        name = job_id or notification.notification_id
+        return job_for(notification, job_id=name, name="send", queue=EMAIL, created_at=1_767_225_600.0)
 
     async def deliver(self, **changes: Any) -> Outcome:
         return await self.delivery(self.job(**changes))
@@ -70,10 +72,6 @@ class Desk:
     def counted(self, outcome: str) -> float:
         labels = {"channel": "EMAIL", "provider": "smtp", "outcome": outcome}
         return self.metrics.registry.get_sample_value("intelliflow_delivery_total", labels) or 0.0
-
-
-async def nothing(_: Any) -> None:
-    return None
 
 
 @asynccontextmanager

@@ -9,11 +9,13 @@ from events_worker.contracts import load_contracts
 from events_worker.dispatcher import Dispatcher, composed
 from events_worker.event import EventJob
 from worker_runtime.bullmq.connection import RedisUnavailable
-from worker_runtime.job import Job
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+from worker_runtime.testing import job_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from worker_runtime.job import Job
 
 LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
 
@@ -53,9 +55,7 @@ def job(event_type: str, payload: dict[str, Any]) -> Job[EventJob]:
         }
     )
 
-    async def report_progress(_: Any) -> None: ...
-
-    return Job("e-1", event_type, "intelliflow:events", event, 1, 0.0, report_progress)
+    return job_for(event, job_id="e-1", name=event_type, queue="intelliflow:events", created_at=0.0)
 
 
 async def test_every_matching_handler_runs_and_no_other() -> None:

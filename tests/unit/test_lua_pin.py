@@ -7,6 +7,7 @@ import pytest
 from worker_runtime.bullmq.scripts import shipped
 
 REVIEWED = {
+    "addLog-2": "eecb06ad6c96fa5da4fa8bca0ea7a1bf1bf62f18",
     "addDelayedJob-6": "ef55a5770d2c32d68b8528f29ced32261188aa30",
     "addPrioritizedJob-9": "7fe9ddf6854813edeaaa9b83839ac94693b1de8f",
     "addStandardJob-9": "10f8d228e89ed4f765afc5b3bafb6defbb84e311",

@@ -36,7 +36,6 @@ DELAY = shipped("moveToDelayed-11")
 RETRY_NOW = shipped("retryJob-11")
 HAND_BACK = shipped("moveJobFromActiveToWait-9")
 RECOVER_STALLED = shipped("moveStalledJobsToWait-9")
-PROGRESS = shipped("updateProgress-3")
 NEXT_OF_SCHEDULE = shipped("updateJobScheduler-12")
 
 # Renews our locks, and retakes those that expired while Redis was away and that nobody took since: such a job is still
@@ -310,11 +309,6 @@ class QueueScripts:
         args = (max_stalls, self._prefix, now_ms(), interval_ms)
         stalled: list[bytes] = await self._redis.run_script(RECOVER_STALLED, self._keys(parts), args)
         return stalled
-
-    async def report_progress(self, job_id: bytes, progress: Any) -> None:
-        """Write a job's progress and tell Node's QueueEvents."""
-        keys = (self._prefix + job_id, self._key("events"), self._key("meta"))
-        await self._redis.run_script(PROGRESS, keys, (job_id, json.dumps(progress)))
 
     async def make_next_of_schedule(
         self, job: ClaimedJob, scheduler: bytes, due_ms: int, options: Mapping[str, Any]
