@@ -218,7 +218,8 @@ class Consumer(Generic[M]):
         self._metrics.retried(made + 1)
         seconds = max(delay, outcome.floor)
         log.warning("job_retries", code=outcome.code, reason=outcome.reason, seconds=round(seconds, 3))
-        fields = {"failedReason": reason_of(outcome.code, outcome.reason), DEFERRED_SINCE: ""}
+        put_off_before = {DEFERRED_SINCE: ""} if DEFERRED_SINCE.encode() in claimed.fields else {}
+        fields = {"failedReason": reason_of(outcome.code, outcome.reason)} | put_off_before
         return Delay(round(seconds * 1000), costs_attempt=True, stack=stack, fields=fields)
 
     def _defer(self, claimed: ClaimedJob, outcome: Defer) -> Settlement:

@@ -60,7 +60,7 @@ class JobOptionsRetry:
     """What Node's worker does: a job's own `attempts` and `backoff` hold. The engine's policy when used as a library.
 
     `strategies` are custom back-offs by the name in `backoff.type`: `(attempts_made, opts) -> milliseconds`, or `None`
-    to give up. A back-off nobody knows is a dead letter at the next failure rather than a job that vanishes.
+    (or, as in Node, -1) to give up. A back-off nobody knows is a dead letter at the next failure rather than a job that vanishes.
     """
 
     strategies: Mapping[str, Callable[[int, Mapping[str, Any]], float | None]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class JobOptionsRetry:
         kind = backoff.get("type")
         if isinstance(kind, str) and kind in self.strategies:
             custom = self.strategies[kind](attempts_made, options)
-            return None if custom is None else custom / 1000
+            return None if custom is None or custom < 0 else custom / 1000
         base, jitter = sane_number(backoff.get("delay") or 0), sane_number(backoff.get("jitter") or 0)
         if kind not in ("fixed", "exponential") or base is None or jitter is None:
             return None

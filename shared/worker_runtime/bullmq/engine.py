@@ -38,13 +38,17 @@ GATHER_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How one queue is worked. Retention applies where a job's own options say nothing."""
+    """How one queue is worked. Retention applies where a job's own options say nothing.
+
+    `metrics_minutes` is how far back BullMQ's own counters go, Node's `getMetrics` (0: nobody counts).
+    """
 
     concurrency: int = 10
     lock_ms: int = 10_000
     renew_seconds: float = 2.0
     stalled_interval_ms: int = 2_500
     max_stalls: int = 2
+    metrics_minutes: int = 0
     limit: Limit | None = None
     worker: str = "worker"
     keep_completed: Mapping[str, int] = field(default_factory=lambda: {"age": DAY_SECONDS, "count": 100_000})
@@ -84,7 +88,13 @@ class QueueEngine:
         self._options = options
         self._gate = gate
         self.scripts = QueueScripts(
-            redis, queue, token=token, worker=options.worker, lock_ms=options.lock_ms, limit=options.limit
+            redis,
+            queue,
+            token=token,
+            worker=options.worker,
+            lock_ms=options.lock_ms,
+            limit=options.limit,
+            metrics_minutes=options.metrics_minutes,
         )
         self._waiter = MarkerWaiter(blocking, redis, queue)
         self.leases = Leases(

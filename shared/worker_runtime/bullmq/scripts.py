@@ -169,13 +169,22 @@ class QueueScripts:
     """The worker's side of one queue."""
 
     def __init__(
-        self, redis: RedisConnection, queue: QueueName, *, token: str, worker: str, lock_ms: int, limit: Limit | None
+        self,
+        redis: RedisConnection,
+        queue: QueueName,
+        *,
+        token: str,
+        worker: str,
+        lock_ms: int,
+        limit: Limit | None,
+        metrics_minutes: int,
     ) -> None:
         self._redis = redis
         self._key = functools.lru_cache(maxsize=64)(lambda part: queue.key(part).encode())
         self._prefix = queue.key("").encode()
         self._token = token
         self._lock_ms = lock_ms
+        self._metrics_minutes = metrics_minutes or ""
         self._worker_options = {
             "token": token,
             "lockDuration": lock_ms,
@@ -236,8 +245,8 @@ class QueueScripts:
         return answer if fetch or answer.code else NOTHING_ASKED
 
     def _pack_finish_options(self, keep: tuple[tuple[str, Any], ...], attempts: int, flags: tuple[str, ...]) -> bytes:
-        options = self._worker_options | {"keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": ""}
-        packed: bytes = msgpack.packb(options | dict.fromkeys(flags, True))
+        job_options = {"keepJobs": dict(keep), "attempts": attempts, "maxMetricsSize": self._metrics_minutes}
+        packed: bytes = msgpack.packb(self._worker_options | job_options | dict.fromkeys(flags, True))
         return packed
 
     async def delay(
