@@ -155,9 +155,18 @@ class Consumer(Generic[M]):
             return DeadLetter("INVALID_PAYLOAD", explain(error))
 
     def _job(self, claimed: ClaimedJob, payload: M) -> Job[M]:
-        attempt, created, notes = claimed.attempts_made + 1, claimed.created_at, self._notes
-        callables = (functools.partial(note, claimed) for note in (notes.report_progress, notes.log, notes.children))
-        return Job(str(claimed), claimed.name, self.name, payload, attempt, created, *callables)
+        notes = self._notes
+        return Job(
+            str(claimed),
+            claimed.name,
+            self.name,
+            payload,
+            claimed.attempts_made + 1,
+            claimed.created_at,
+            functools.partial(notes.report_progress, claimed),
+            functools.partial(notes.log, claimed),
+            functools.partial(notes.children, claimed),
+        )
 
     async def _within_limits(self, lease: Lease, job: Job[M]) -> tuple[Outcome, str]:
         """Run the handler; whatever it raises, a cancellation of its own making included, is an outcome."""
