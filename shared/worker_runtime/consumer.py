@@ -92,7 +92,17 @@ class Consumer(Generic[M]):
         self._metrics = metrics
         self._random = random
         self._notes = JobNotes(redis, queue)
-        self.engine = QueueEngine(redis, blocking, queue, self.execute, metrics, options.engine, token=token, gate=gate)
+        self.engine = QueueEngine(
+            redis,
+            blocking,
+            queue,
+            self.execute,
+            metrics,
+            options.engine,
+            token=token,
+            gate=gate,
+            refused=self.reconsider,
+        )
         metrics.in_flight.set_function(lambda: self.engine.in_flight)
 
     @property
@@ -131,6 +141,11 @@ class Consumer(Generic[M]):
                 return HandBack()
             self._record(claimed, outcome, time.perf_counter() - started)
             return self._settlement(claimed, outcome, stack)
+
+    def reconsider(self, lease: Lease) -> Settlement:
+        """Try a parent later whose handler is done and whose children are not, as Node does: they may be by then."""
+        self._metrics.failed.inc()
+        return self._retry(lease.job, Retry("CHILDREN_UNFINISHED", "a child of this job is unfinished or has failed"), "")
 
     async def _run(self, lease: Lease) -> tuple[Outcome, str]:
         """Return the outcome and, for an unexpected error, its stack."""

@@ -60,7 +60,8 @@ class JobOptionsRetry:
     """What Node's worker does: a job's own `attempts` and `backoff` hold. The engine's policy when used as a library.
 
     `strategies` are custom back-offs by the name in `backoff.type`: `(attempts_made, opts) -> milliseconds`, or `None`
-    (or, as in Node, -1) to give up. A back-off nobody knows is a dead letter at the next failure rather than a job that vanishes.
+    (or, as in Node, -1) to give up. A back-off nobody knows is a dead letter at the next failure rather than a job that
+    vanishes.
     """
 
     strategies: Mapping[str, Callable[[int, Mapping[str, Any]], float | None]] = field(default_factory=dict)

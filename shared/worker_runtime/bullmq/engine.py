@@ -19,7 +19,7 @@ from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisErr
 from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases, last_claimed_first
 from worker_runtime.bullmq.scripts import NOTHING_ASKED, Answer, ClaimedJob, Limit, QueueScripts
 from worker_runtime.bullmq.settlement import HandBack, Settlement
-from worker_runtime.bullmq.settler import Settler
+from worker_runtime.bullmq.settler import Refused, Settler, give_up
 from worker_runtime.bullmq.waiter import MarkerWaiter
 from worker_runtime.loops import UNWIND_SECONDS, Heartbeat, StopSignal, wait_at_most
 
@@ -67,7 +67,8 @@ class QueueEngine:
     """Works one queue until it is told to stop.
 
     `execute` runs a leased job and must return its settlement whatever happens; an exception from it is a bug and ends
-    `run`. `gate` says for how many seconds nothing should be fetched (0: go).
+    `run`. `gate` says for how many seconds nothing should be fetched (0: go), `refused` what becomes of a job that may
+    not be completed because of its children.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class QueueEngine:
         *,
         token: str,
         gate: Gate | None = None,
+        refused: Refused = give_up,
     ) -> None:
         self._queue = queue
         self._execute = execute
@@ -105,7 +107,7 @@ class QueueEngine:
             stalled_interval_ms=options.stalled_interval_ms,
             max_stalls=options.max_stalls,
         )
-        self._settler = Settler(self.scripts, self.leases, options.keep_completed, options.keep_failed)
+        self._settler = Settler(self.scripts, self.leases, options.keep_completed, options.keep_failed, refused)
         self._chains: set[asyncio.Task[None]] = set()
         self._returning: list[Lease] = []
         self._slot_freed = asyncio.Event()

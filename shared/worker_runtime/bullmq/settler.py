@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,13 +23,14 @@ from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Se
 from worker_runtime.retry import sane_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from worker_runtime.bullmq.leases import Lease, Leases
     from worker_runtime.bullmq.scripts import ClaimedJob, QueueScripts
 
 log = structlog.get_logger()
 
+Refused = Callable[["Lease"], Settlement]
 KEPT_STACKS = 10
 
 
@@ -41,11 +43,13 @@ class Settler:
         leases: Leases,
         keep_completed: Mapping[str, int],
         keep_failed: Mapping[str, int],
+        refused: Refused,
     ) -> None:
         self._scripts = scripts
         self._leases = leases
         self._keep_completed = keep_completed
         self._keep_failed = keep_failed
+        self._refused = refused
 
     async def settle(self, lease: Lease, settlement: Settlement, *, fetch: Callable[[], bool]) -> Answer:
         """Settle, and take the next job in the same call if `fetch` says so. A lease that is gone settles nothing."""
@@ -63,7 +67,7 @@ class Settler:
                 log.error("settling_refused", jobId=str(lease.job), error=str(error))  # noqa: TRY400  the text says all
                 break
             if answer.code in (CHILDREN_PENDING, CHILDREN_FAILED):
-                settlement = Fail("CHILDREN_UNFINISHED: a child of this job is unfinished or has failed")
+                settlement = self._refused(lease)
                 continue
             explain(lease.job, answer.code)
             return answer
@@ -86,6 +90,11 @@ class Settler:
                 return await scripts.delay(job, delay_ms, costs_attempt=costs_attempt, fields=fields, fetch=fetch)
             case HandBack():
                 return Answer(code=min(0, await scripts.hand_back(job.id)), asked=False)
+
+
+def give_up(_: Lease) -> Fail:
+    """Bury a job that may not be completed because of its children."""
+    return Fail("CHILDREN_UNFINISHED: a child of this job is unfinished or has failed")
 
 
 def explain(job: ClaimedJob, code: int) -> None:
