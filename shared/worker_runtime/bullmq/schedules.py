@@ -52,12 +52,12 @@ def next_options(options: Mapping[str, Any], scheduler: str, now: int) -> tuple[
     start = max(now, read_integer(options.get("prevMillis")))
     due = max(start, default_repeat_strategy(start, repeat) or start)
     following = {
+        "attempts": 0,
         **options,
         "jobId": f"repeat:{scheduler}:{due}",
         "delay": max(0, due - now),
         "timestamp": now,
-        "prevMillis": due,
         "repeatJobKey": scheduler,
         "repeat": {**repeat, "count": count},
     }
-    return due, following
+    return due, following if repeat.get("every") else {**following, "prevMillis": due}
