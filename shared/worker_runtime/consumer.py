@@ -13,10 +13,10 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from worker_runtime.bullmq.engine import EngineOptions, Gate, QueueEngine
 from worker_runtime.bullmq.notes import JobNotes
@@ -34,6 +34,7 @@ from worker_runtime.outcome import (
     Retry,
     failed_reason,
 )
+from worker_runtime.payload import decode
 from worker_runtime.telemetry import job_span
 
 if TYPE_CHECKING:
@@ -145,29 +146,18 @@ class Consumer(Generic[M]):
     def reconsider(self, lease: Lease) -> Settlement:
         """Try a parent later whose handler is done and whose children are not, as Node does: they may be by then."""
         self._metrics.failed.inc()
-        return self._retry(lease.job, Retry("CHILDREN_UNFINISHED", "a child of this job is unfinished or has failed"), "")
+        outcome = Retry("CHILDREN_UNFINISHED", "a child of this job is unfinished or has failed")
+        return self._retry(lease.job, outcome, "")
 
     async def _run(self, lease: Lease) -> tuple[Outcome, str]:
         """Return the outcome and, for an unexpected error, its stack."""
         claimed = lease.job
         if doomed := deferred_failure(claimed):
             return doomed, ""
-        payload = self._decode(claimed)
+        payload = decode(self._payload, claimed.fields.get(b"data"), self._options.max_payload_bytes)
         if isinstance(payload, DeadLetter):
             return payload, ""
         return await self._within_limits(lease, self._job(claimed, payload))
-
-    def _decode(self, claimed: ClaimedJob) -> M | DeadLetter:
-        raw = claimed.fields.get(b"data")
-        if raw is None:
-            return DeadLetter("INVALID_PAYLOAD", "the job has no data: it was removed while it waited")
-        if len(raw) > self._options.max_payload_bytes:
-            limit = self._options.max_payload_bytes
-            return DeadLetter("INVALID_PAYLOAD", f"{len(raw)} bytes, over QUEUE_MAX_PAYLOAD_BYTES ({limit})")
-        try:
-            return self._payload.model_validate_json(raw)
-        except ValidationError as error:
-            return DeadLetter("INVALID_PAYLOAD", explain(error))
 
     def _job(self, claimed: ClaimedJob, payload: M) -> Job[M]:
         notes = self._notes
@@ -304,22 +294,6 @@ def unexpected(error: BaseException) -> Retry:
 def stack_of(error: BaseException) -> str:
     """Format the stack for the job's hash: its end, redacted."""
     return redact("".join(traceback.format_exception(error))[-STACK_LIMIT:])
-
-
-def explain(error: ValidationError) -> str:
-    """Say in one sentence which field is wrong, without showing what it holds."""
-    problems = [explain_problem(problem) for problem in error.errors(include_url=False, include_input=False)]
-    return "; ".join(problems[:3]) + (f" (and {len(problems) - 3} more)" if len(problems) > 3 else "")  # noqa: PLR2004
-
-
-def explain_problem(problem: Any) -> str:
-    """Say where a payload is wrong and how."""
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return f"{where} is missing"
-    if problem["type"] == "json_invalid":
-        return f"not readable as JSON: {problem['ctx']['error']}"
-    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
 
 
 def text(raw: bytes) -> str:
