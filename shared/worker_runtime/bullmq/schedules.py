@@ -34,7 +34,8 @@ async def make_next(scripts: QueueScripts, lease: Lease) -> None:
             await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
             continue
         except Exception as error:  # noqa: BLE001  the options are a producer's: whatever they break ends the schedule only
-            log.error("schedule_ended", scheduler=str(scheduler), jobId=str(lease.job), error=str(error))  # noqa: TRY400
+            name = scheduler.decode("utf-8", "backslashreplace")
+            log.error("schedule_ended", scheduler=name, jobId=str(lease.job), error=str(error))  # noqa: TRY400
         return
 
 
