@@ -7,7 +7,6 @@ end into what the queue engine does with the job.
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import time
 import traceback
@@ -36,6 +35,7 @@ from worker_runtime.outcome import (
 )
 from worker_runtime.payload import decode
 from worker_runtime.telemetry import job_span
+from worker_runtime.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from random import Random
@@ -54,6 +54,8 @@ M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Job[M]], Awaitable[Outcome]]
 STACK_LIMIT = 4_000
 REASON_LIMIT = 1_000
+# `dumps` would make an encoder for each job.
+to_json = json.JSONEncoder(separators=(",", ":")).encode
 SAID_STALLED = "job stalled more than allowable limit"
 
 
@@ -90,9 +92,11 @@ class Consumer(Generic[M]):
         self._payload = payload
         self._handle = handle
         self._options = options
+        self._time_limit = TimeLimit(options.time_limit_seconds)
         self._metrics = metrics
         self._random = random
-        self._notes = JobNotes(redis, queue)
+        self._redis = redis
+        self._prefix = queue.key("").encode()
         self.engine = QueueEngine(
             redis,
             blocking,
@@ -160,7 +164,6 @@ class Consumer(Generic[M]):
         return await self._within_limits(lease, self._job(claimed, payload))
 
     def _job(self, claimed: ClaimedJob, payload: M) -> Job[M]:
-        notes = self._notes
         return Job(
             str(claimed),
             claimed.name,
@@ -168,17 +171,15 @@ class Consumer(Generic[M]):
             payload,
             claimed.attempts_made + 1,
             claimed.created_at,
-            functools.partial(notes.report_progress, claimed),
-            functools.partial(notes.log, claimed),
-            functools.partial(notes.children, claimed),
+            JobNotes(self._redis, self._prefix, claimed),
         )
 
     async def _within_limits(self, lease: Lease, job: Job[M]) -> tuple[Outcome, str]:
         """Run the handler; whatever it raises, a cancellation of its own making included, is an outcome."""
-        limit = asyncio.timeout(self._options.time_limit_seconds)
+        scope = self._time_limit.begin()
         try:
-            async with limit:
-                lease.scope = limit
+            async with scope:
+                lease.scope = scope
                 outcome = await self._handle(job)
         except PermanentError as error:
             return DeadLetter(error.code, error.sentence), ""
@@ -187,14 +188,14 @@ class Consumer(Generic[M]):
                 raise
             return Retry("HANDLER_CANCELLED", "the handler was cancelled from within"), stack_of(error)
         except TimeoutError as error:
-            if not limit.expired():
+            if not scope.expired():
                 return unexpected(error), stack_of(error)
-            seconds = self._options.time_limit_seconds
-            return Retry("TIME_LIMIT", f"the handler took longer than {seconds:g} s"), ""
+            return Retry("TIME_LIMIT", f"the handler took longer than {self._time_limit.seconds:g} s"), ""
         except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may fail in any way; the job may not vanish
             return unexpected(error), stack_of(error)
         finally:
             lease.scope = None
+            self._time_limit.end(scope)
         if not isinstance(outcome, Outcome):
             raise TypeError(f"the handler of {self.name} returned {type(outcome).__name__}, which is no outcome: a bug")
         return outcome, ""
@@ -213,7 +214,7 @@ class Consumer(Generic[M]):
     def _settlement(self, claimed: ClaimedJob, outcome: Outcome, stack: str) -> Settlement:
         match outcome:
             case Done(result):
-                return Complete(json.dumps(result, separators=(",", ":")).encode())
+                return Complete(to_json(result).encode())
             case Retry():
                 return self._retry(claimed, outcome, stack)
             case Defer():
@@ -265,7 +266,7 @@ def reason_of(code: str, reason: str) -> str:
 
 def due_at(claimed: ClaimedJob) -> float:
     """Return when the job could first have run: its producer's time plus the delay asked for."""
-    return claimed.created_at + read_integer(claimed.options.get("delay")) / 1000
+    return claimed.created_at + read_integer(claimed.options.get("delay", 0)) / 1000
 
 
 def deferred_since(claimed: ClaimedJob) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
 P = TypeVar("P")
 
@@ -23,14 +23,30 @@ class Children:
     failures: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+class Notes(Protocol):
+    """What a job writes and reads in Redis while it runs; see `Job`."""
+
+    async def report_progress(self, progress: Any) -> None:
+        """Write the job's progress."""
+        ...
+
+    async def log(self, line: str) -> None:
+        """Append to the job's log."""
+        ...
+
+    async def children(self) -> Children:
+        """Read how the job's children ended."""
+        ...
+
+
+# Not frozen: that would make building one, which each job waits for, four times as slow.
+@dataclass(slots=True, eq=False)
 class Job(Generic[P]):
     """One attempt at one job.
 
     `payload` is the validated model (camelCase JSON on the wire). `attempt` counts from 1. `created_at` is the
-    producer's clock in seconds since the epoch. The last three may be awaited any number of times and raise when Redis
-    cannot be reached: `report_progress` writes BullMQ's `progress` and `log` a line of the job's own log, which Node's
-    QueueEvents and bull-board show; `children` reads how the children of a flow's parent ended.
+    producer's clock in seconds since the epoch. Its methods may be awaited any number of times and raise when Redis
+    cannot be reached.
     """
 
     id: str
@@ -39,6 +55,16 @@ class Job(Generic[P]):
     payload: P
     attempt: int
     created_at: float
-    report_progress: Callable[[Any], Awaitable[None]]
-    log: Callable[[str], Awaitable[None]]
-    children: Callable[[], Awaitable[Children]]
+    notes: Notes
+
+    async def report_progress(self, progress: Any) -> None:
+        """Write BullMQ's `progress`, any JSON, which Node's QueueEvents and bull-board show."""
+        await self.notes.report_progress(progress)
+
+    async def log(self, line: str) -> None:
+        """Append a line to the job's own log, which bull-board shows."""
+        await self.notes.log(line)
+
+    async def children(self) -> Children:
+        """Read how the children of a flow's parent ended."""
+        return await self.notes.children()

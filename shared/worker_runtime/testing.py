@@ -16,7 +16,7 @@ import json
 import time
 import uuid
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -34,11 +34,11 @@ from worker_runtime.outcome import Hold, Outcome
 from worker_runtime.retry import RetryPolicy, ScheduledRetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from worker_runtime.consumer import Handler
 
-__all__ = ["Ended", "HandlerQueue", "job_for", "running"]
+__all__ = ["Ended", "HandlerQueue", "Heard", "job_for", "running"]
 
 P = TypeVar("P")
 M = TypeVar("M", bound=BaseModel)
@@ -180,26 +180,35 @@ def job_for(
     job_id: str = "the-job",
     queue: str = "testing:handler",
     created_at: float | None = None,
-    report_progress: Callable[[Any], Awaitable[None]] | None = None,
-    log: Callable[[str], Awaitable[None]] | None = None,
-    children: Children = CHILDLESS,
+    notes: Heard | None = None,
 ) -> Job[P]:
     """Make the job a handler would be called with, for calling it without a queue.
 
-    `created_at` is in seconds since the epoch, now unless told otherwise; progress and log go nowhere unless they are
-    told to.
+    `created_at` is in seconds since the epoch, now unless told otherwise; what the job says is in `notes` afterwards.
     """
     created = time.time() if created_at is None else created_at
-    report, note = report_progress or unseen, log or unseen
-
-    async def family() -> Children:
-        return children
-
-    return Job(job_id, name, queue, payload, attempt, created, report, note, family)
+    return Job(job_id, name, queue, payload, attempt, created, notes or Heard())
 
 
-async def unseen(_: Any) -> None:
-    """Let progress and log lines go unseen."""
+@dataclass
+class Heard:
+    """What a job made by `job_for` reported and logged, and what it is told about its children."""
+
+    progress: list[Any] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    family: Children = CHILDLESS
+
+    async def report_progress(self, progress: Any) -> None:
+        """See `Job`."""
+        self.progress.append(progress)
+
+    async def log(self, line: str) -> None:
+        """See `Job`."""
+        self.lines.append(line)
+
+    async def children(self) -> Children:
+        """See `Job`."""
+        return self.family
 
 
 def noting_holds(handle: Handler[M], held: set[str]) -> Handler[M]:

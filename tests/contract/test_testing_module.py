@@ -13,7 +13,7 @@ from embedded_stack.ports import free_port
 from worker_runtime import DeadLetter, Defer, Done, Hold, Job, Outcome, PermanentError, Retry
 from worker_runtime.bullmq.connection import RedisConnection, RedisUnavailable
 from worker_runtime.retry import ScheduledRetry
-from worker_runtime.testing import Ended, job_for, running
+from worker_runtime.testing import Ended, Heard, job_for, running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -144,12 +144,8 @@ async def test_without_redis_it_says_so() -> None:
 
 
 async def test_a_handler_is_called_with_a_job_that_was_made_for_it() -> None:
-    reports: list[Any] = []
-
-    async def note(progress: Any) -> None:
-        reports.append(progress)
-
-    outcome = await greet(job_for(HANNAH, attempt=2, report_progress=note))
+    heard = Heard()
+    outcome = await greet(job_for(HANNAH, attempt=2, notes=heard))
     assert outcome == Done({"said": "Hello Hannah", "attempt": 2})
-    assert reports == [{"greeted": "Hannah"}]
+    assert heard.progress == [{"greeted": "Hannah"}]
     assert await greet(job_for(HANNAH)) == Done({"said": "Hello Hannah", "attempt": 1})

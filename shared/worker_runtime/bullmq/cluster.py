@@ -14,9 +14,9 @@ from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.wire import Argument, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from worker_runtime.bullmq.connection import Script
+    from worker_runtime.bullmq.connection import Script, ScriptCall
 
 Send = Callable[[RedisConnection], Awaitable[Any]]
 MOST_REDIRECTIONS = 5
@@ -82,6 +82,10 @@ class ClusterConnection(RedisConnection):
             lambda node: node.run_script(script, keys, args),
             lambda node: node.call_asking("EVAL", script.source, len(keys), *keys, *args),
         )
+
+    async def run_scripts(self, calls: Iterable[ScriptCall]) -> list[Any]:
+        """See `RedisConnection.run_scripts`."""
+        return await asyncio.gather(*(self.run_script(*call) for call in calls))
 
     async def _send(self, key: Argument, send: Send, send_asking: Send) -> Any:
         """Send to the key's server and follow its redirections: a redirected command has not run."""

@@ -13,6 +13,8 @@ import functools
 import hashlib
 import time
 from collections import deque
+from collections.abc import Sequence
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -33,9 +35,17 @@ from worker_runtime.bullmq.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["PAUSE_AFTER_ERROR_SECONDS", "Argument", "RedisConnection", "RedisError", "RedisUnavailable", "Script"]
+__all__ = [
+    "PAUSE_AFTER_ERROR_SECONDS",
+    "Argument",
+    "RedisConnection",
+    "RedisError",
+    "RedisUnavailable",
+    "Script",
+    "ScriptCall",
+]
 
 log = structlog.get_logger()
 
@@ -57,6 +67,10 @@ class Script:
     def __init__(self, source: str) -> None:
         self.source = source
         self.sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324  the name Redis gives it, no security
+
+
+# What to run, its keys and its arguments.
+ScriptCall = tuple[Script, Sequence[Argument], Sequence[Argument]]
 
 
 class RedisConnection:
@@ -135,9 +149,21 @@ class RedisConnection:
         """Run a Lua script; see `call`."""
         wire = self._wire or await self._wait_for_wire()
         answer = await wire.send(("EVALSHA", script.sha, len(keys), *keys, *args))
-        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
+        if is_unknown(answer):
             answer = await wire.send(("EVAL", script.source, len(keys), *keys, *args))
         return self._checked(answer, wire)
+
+    async def run_scripts(self, calls: Iterable[ScriptCall]) -> list[Any]:
+        """Run many, in order; see `call`. The first error is raised, though the others have run."""
+        wire = self._wire or await self._wait_for_wire()
+        calls, sent = tee(calls)
+        answers = await asyncio.gather(
+            *(wire.send(("EVALSHA", script.sha, len(keys), *keys, *args)) for script, keys, args in sent)
+        )
+        return [
+            await self.run_script(*call) if is_unknown(answer) else self._checked(answer, wire)
+            for call, answer in zip(calls, answers, strict=True)
+        ]
 
     async def _wait_for_wire(self) -> Wire:
         await self._wait_until_ready()
@@ -240,3 +266,8 @@ class RedisConnection:
     @property
     def _address(self) -> str:
         return f"{self.server} ({self._where})" if self._where.sentinels else str(self._where)
+
+
+def is_unknown(answer: Any) -> bool:
+    """Whether the server has not heard of a script: it is new to it, or it was told to forget it."""
+    return isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_runtime.bullmq.scripts import ClaimedJob, read_integer, shipped
@@ -11,36 +12,37 @@ from worker_runtime.job import Children
 
 if TYPE_CHECKING:
     from worker_runtime.bullmq.connection import RedisConnection
-    from worker_runtime.bullmq.names import QueueName
 
 PROGRESS = shipped("updateProgress-3")
 LOG = shipped("addLog-2")
 
 
+@dataclass(slots=True, eq=False)
 class JobNotes:
-    """The notes of one queue's jobs. Every method may raise `RedisUnavailable`; a job that was removed takes none."""
+    """The notes of one job. Every method may raise `RedisUnavailable`; a job that was removed takes none."""
 
-    def __init__(self, redis: RedisConnection, queue: QueueName) -> None:
-        self._redis = redis
-        self._prefix = queue.key("").encode()
+    redis: RedisConnection
+    # Of the keys of the job's queue.
+    prefix: bytes
+    job: ClaimedJob
 
-    async def report_progress(self, job: ClaimedJob, progress: Any) -> None:
-        """Write a job's progress, any JSON, and tell Node's QueueEvents."""
-        keys = (self._prefix + job.id, self._prefix + b"events", self._prefix + b"meta")
-        await self._redis.run_script(PROGRESS, keys, (job.id, json.dumps(progress)))
+    async def report_progress(self, progress: Any) -> None:
+        """Write the job's progress, any JSON, and tell Node's QueueEvents."""
+        keys = (self.prefix + self.job.id, self.prefix + b"events", self.prefix + b"meta")
+        await self.redis.run_script(PROGRESS, keys, (self.job.id, json.dumps(progress)))
 
-    async def log(self, job: ClaimedJob, line: str) -> None:
-        """Append a line to a job's log, of which it keeps the last few if its own option `keepLogs` says so."""
-        key = self._prefix + job.id
-        kept = max(0, read_integer(job.options.get("kl"))) or ""
+    async def log(self, line: str) -> None:
+        """Append a line to the job's log, of which it keeps the last few if its own option `keepLogs` says so."""
+        key = self.prefix + self.job.id
+        kept = max(0, read_integer(self.job.options.get("kl"))) or ""
         printable = line.encode("utf-8", "backslashreplace")
-        await self._redis.run_script(LOG, (key, key + b":logs"), (job.id, printable, kept))
+        await self.redis.run_script(LOG, (key, key + b":logs"), (self.job.id, printable, kept))
 
-    async def children(self, job: ClaimedJob) -> Children:
-        """Read how a job's children ended."""
-        key = self._prefix + job.id
+    async def children(self) -> Children:
+        """Read how the job's children ended."""
+        key = self.prefix + self.job.id
         processed, failed = await asyncio.gather(
-            self._redis.call("HGETALL", key + b":processed"), self._redis.call("HGETALL", key + b":failed")
+            self.redis.call("HGETALL", key + b":processed"), self.redis.call("HGETALL", key + b":failed")
         )
         results = {child: json.loads(result) for child, result in pairs(processed)}
         return Children(results, dict(pairs(failed)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from worker_runtime.bullmq.scripts import now_ms, read_integer, shipped
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker_runtime.bullmq.connection import RedisConnection, Script
+    from worker_runtime.bullmq.connection import RedisConnection, Script, ScriptCall
 
 ADD_STANDARD = shipped("addStandardJob-9")
 ADD_DELAYED = shipped("addDelayedJob-6")
@@ -29,6 +30,8 @@ DELAYED_KEYS = "marker meta id delayed completed events"
 PRIORITIZED_KEYS = "marker meta id prioritized delayed completed active events pc"
 BULK_CHUNK = 500
 HIGHEST_PRIORITY_NUMBER = 2_097_151
+# `dumps` would make an encoder for each job.
+to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 FIELDS_OF_A_JOB = {"delay", "jobId", "lifo", "priority"}
 # Node stores these under short names.
 SHORT_NAMES = {
@@ -85,13 +88,14 @@ class JobQueue:
         self.name = name
         self._redis = redis
         self._prefix = name.key("")
+        self._keys = functools.cache(lambda parts: [name.key(part) for part in parts.split()])
 
     async def add(self, job: NewJob) -> str:
         """Add a job and return its id. An id that exists already, finished or not, is not added again.
 
         Raises `ValueError` for an id or option that Node would refuse.
         """
-        script, keys, args = self._command(job, now_ms())
+        script, keys, args = self._command(job, checked_data(job), now_ms())
         return _added(await self._redis.run_script(script, keys, args))
 
     async def add_bulk(self, jobs: Sequence[NewJob]) -> list[str]:
@@ -99,24 +103,22 @@ class JobQueue:
 
         Not a transaction: after an error some may have been added, and adding them again with the same ids is harmless.
         """
-        now = now_ms()
-        commands = [self._command(job, now) for job in jobs]
+        now, checked = now_ms(), [(job, checked_data(job)) for job in jobs]
         ids: list[str] = []
-        for start in range(0, len(commands), BULK_CHUNK):
-            chunk = (self._redis.run_script(*command) for command in commands[start : start + BULK_CHUNK])
-            ids += [_added(answer) for answer in await asyncio.gather(*chunk)]
+        for start in range(0, len(checked), BULK_CHUNK):
+            chunk = checked[start : start + BULK_CHUNK]
+            # One after the other, so that Redis works on the first while we still write the last.
+            answers = await self._redis.run_scripts(self._command(job, data, now) for job, data in chunk)
+            ids += [_added(answer) for answer in answers]
         return ids
 
-    def _command(self, job: NewJob, now: int) -> tuple[Script, list[str], tuple[bytes | str | int, ...]]:
-        if refusal := _refuse(job):
-            raise ValueError(refusal)
+    def _command(self, job: NewJob, data: bytes | str, now: int) -> ScriptCall:
         options = _options(job)
-        data = job.data if isinstance(job.data, bytes) else json.dumps(job.data, separators=(",", ":"), allow_nan=False)
         script, parts = _how(job)
         deduplication = options.get("de")
         deduplication_key = f"{self._prefix}de:{deduplication['id']}" if deduplication else None
         packed = msgpack.packb([self._prefix, job.job_id or "", job.name, now, *[None] * 4, deduplication_key])
-        return script, [self.name.key(part) for part in parts.split()], (packed, data, msgpack.packb(options), now)
+        return script, self._keys(parts), (packed, data, msgpack.packb(options), now)
 
     async def counts(self) -> QueueCounts:
         """Count the queue's jobs by state, in one round trip (a second one for the age of the oldest)."""
@@ -151,6 +153,13 @@ class JobQueue:
     async def _switch(self, source: str, target: str, state: str) -> None:
         parts = (source, target, "meta", "prioritized", "events", "delayed", "marker")
         await self._redis.run_script(PAUSE, [self.name.key(part) for part in parts], (state,))
+
+
+def checked_data(job: NewJob) -> bytes | str:
+    """Return a job's data as JSON; raises `ValueError` or `TypeError` for a job that cannot be added."""
+    if refusal := _refuse(job):
+        raise ValueError(refusal)
+    return job.data if isinstance(job.data, bytes) else to_json(job.data)
 
 
 def _refuse(job: NewJob) -> str | None:

@@ -80,7 +80,7 @@ class ClaimedJob:
     def __post_init__(self) -> None:
         self.options = read_options(self.fields.get(b"opts", b"{}"))
         self.attempts_made = read_integer(self.fields.get(b"atm", b"0"))
-        self.created_at = read_integer(self.fields.get(b"timestamp")) / 1000
+        self.created_at = read_integer(self.fields.get(b"timestamp", b"0")) / 1000
 
     def __str__(self) -> str:
         """Return the id as people write it."""
@@ -238,7 +238,8 @@ class QueueScripts:
     ) -> Answer:
         before_job, after_job = self._finish_keys[target]
         keys = (*before_job, self._prefix + job.id, *after_job)
-        packed = self._finish_options(tuple(keep.items()), attempts, parent_flags(job.options))
+        flags = parent_flags(job.options) if b"parentKey" in job.fields else ()
+        packed = self._finish_options(tuple(keep.items()), attempts, flags)
         ending = (job.id, now_ms(), field_name, value, target)
         args: tuple[Argument, ...] = (*ending, b"1" if fetch else b"", self._prefix, packed, *fields)
         answer = read_answer(await self._redis.run_script(FINISH, keys, args))
