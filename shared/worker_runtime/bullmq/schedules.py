@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from bullmq.job_scheduler import default_repeat_strategy
 
 from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisUnavailable
+from worker_runtime.bullmq.cron import next_due
 from worker_runtime.bullmq.scripts import now_ms, read_integer
 
 if TYPE_CHECKING:
@@ -50,8 +50,11 @@ def next_options(options: Mapping[str, Any], scheduler: str, now: int) -> tuple[
     count, limit, end = read_integer(repeat.get("count")) + 1, repeat.get("limit"), read_integer(repeat.get("endDate"))
     if (limit is not None and count > read_integer(limit)) or (end and now > end):
         return None
-    start = max(now, read_integer(options.get("prevMillis")))
-    due = max(start, default_repeat_strategy(start, repeat) or start)
+    start = max(now, read_integer(options.get("prevMillis")), read_integer(repeat.get("startDate")))
+    pattern = repeat.get("pattern")
+    due = next_due(pattern, start, repeat.get("tz")) if pattern else start
+    if pattern and end and due > end:
+        return None
     following = {
         "attempts": 0,
         **options,
@@ -61,4 +64,4 @@ def next_options(options: Mapping[str, Any], scheduler: str, now: int) -> tuple[
         "repeatJobKey": scheduler,
         "repeat": {**repeat, "count": count},
     }
-    return due, following if repeat.get("every") else {**following, "prevMillis": due}
+    return due, {**following, "prevMillis": due} if pattern else following
