@@ -20,7 +20,7 @@ from worker_runtime.loops import wait_at_most
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from worker_runtime.bullmq.scripts import ClaimedJob, QueueScripts
+    from worker_runtime.bullmq.scripts import Claim, ClaimedJob, QueueScripts
 
 log = structlog.get_logger()
 
@@ -77,7 +77,7 @@ class Leases:
         self._max_stalls = max_stalls
         self._held: dict[bytes, Lease] = {}
         self._sequence = 0
-        self._suspects: set[bytes] = set()
+        self._suspects: set[Claim] = set()
         self._looks_for_orphans = 0
 
     def __len__(self) -> int:
@@ -145,15 +145,17 @@ class Leases:
             log.warning("stalled_jobs_recovered", queue=self._label, jobs=len(recovered))
 
     async def _hand_back_orphans(self) -> None:
-        """Return a job that is locked by us in two looks and run by nobody here: a claim just under way is in one."""
+        """Return a job whose claim is in two looks and run by nobody here: a claim just under way is in one."""
         if not self._looks_for_orphans:
             return
-        self._looks_for_orphans -= 1
-        unknown = {job_id for job_id in await self._scripts.held_by_us() if job_id not in self._held}
-        for job_id in unknown & self._suspects:
+        held = await self._scripts.held_by_us()
+        unknown = held - {lease.job.claim for lease in self._held.values()}
+        for job_id, _ in unknown & self._suspects:
             await self._scripts.hand_back(job_id)
             log.warning("claim_handed_back", queue=self._label, jobId=job_id.decode("utf-8", "backslashreplace"))
         self._suspects = unknown
+        # A look that failed was none.
+        self._looks_for_orphans -= 1
 
 
 def last_claimed_first(leases: Iterable[Lease]) -> list[Lease]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from worker_runtime.bullmq.names import QueueName
 
+# A job's id and the how manyth of its claims it is, as Redis writes both.
+Claim = tuple[bytes, bytes]
 MISSING_JOB, MISSING_LOCK, CHILDREN_PENDING, CHILDREN_FAILED = -1, -2, -4, -9
 LARGEST_INTEGER = 2**53
 
@@ -55,13 +57,21 @@ end
 return lost
 """)
 
-# Ids in `active` that are locked by our token: compared with what we run, it shows claims whose answer never arrived.
+# What in `active` is locked by our token: compared with what we run, it shows claims whose answer never arrived. BullMQ
+# counts a job's claims in `ats`, so that one can be told from the next.
 HELD_BY = Script("""
 local held = {}
 for _, id in ipairs(redis.call("LRANGE", KEYS[1], 0, -1)) do
-  if redis.call("GET", ARGV[1] .. id .. ":lock") == ARGV[2] then held[#held + 1] = id end
+  if redis.call("GET", ARGV[1] .. id .. ":lock") == ARGV[2] then
+    held[#held + 1] = {id, redis.call("HGET", ARGV[1] .. id, "ats") or ""}
+  end
 end
 return held
+""")
+
+# Whether a claim is still the newest and unsettled. The lock does not tell: it may be ours by a later claim of the job.
+STILL_CLAIMED = Script("""
+return redis.call("HGET", KEYS[1], "ats") == ARGV[2] and redis.call("LPOS", KEYS[2], ARGV[1]) and 1 or 0
 """)
 
 
@@ -85,6 +95,11 @@ class ClaimedJob:
     def __str__(self) -> str:
         """Return the id as people write it."""
         return self.id.decode("utf-8", "backslashreplace")
+
+    @property
+    def claim(self) -> Claim:
+        """Which claim of the job this is."""
+        return self.id, self.fields.get(b"ats", b"")
 
     @property
     def name(self) -> str:
@@ -304,11 +319,16 @@ class QueueScripts:
         lost: list[bytes] = await self._redis.run_script(RENEW, self._keys("stalled active"), args)
         return lost
 
-    async def held_by_us(self) -> list[bytes]:
-        """Return the ids in `active` that carry our lock."""
+    async def still_claimed(self, job: ClaimedJob) -> bool:
+        """Whether no settlement of this claim has come through."""
+        keys = (self._prefix + job.id, self._key("active"))
+        return bool(await self._redis.run_script(STILL_CLAIMED, keys, job.claim))
+
+    async def held_by_us(self) -> set[Claim]:
+        """Return the jobs in `active` that carry our lock."""
         args = (self._prefix, self._token)
-        held: list[bytes] = await self._redis.run_script(HELD_BY, self._keys("active"), args)
-        return held
+        held: list[list[bytes]] = await self._redis.run_script(HELD_BY, self._keys("active"), args)
+        return {(job_id, start) for job_id, start in held}
 
     async def recover_stalled(self, *, max_stalls: int, interval_ms: int) -> list[bytes]:
         """Move jobs whose worker died back to `wait`; the pass after the one that first saw them without a lock.

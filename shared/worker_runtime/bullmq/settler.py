@@ -53,12 +53,17 @@ class Settler:
 
     async def settle(self, lease: Lease, settlement: Settlement, *, fetch: Callable[[], bool]) -> Answer:
         """Settle, and take the next job in the same call if `fetch` says so. A lease that is gone settles nothing."""
+        doubtful = False
         while not lease.gone:
             try:
+                if doubtful and not await self._scripts.still_claimed(lease.job):
+                    log.info("settled_before", jobId=str(lease.job), because="the answer to an earlier call was lost")
+                    break
                 answer = await self._send(lease.job, settlement, fetch=fetch())
                 if answer.code == MISSING_LOCK and await self._leases.retake(lease):
                     answer = await self._send(lease.job, settlement, fetch=fetch())
             except RedisUnavailable:
+                doubtful = True
                 self._leases.look_for_orphans()
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
                 continue
@@ -102,7 +107,7 @@ def explain(job: ClaimedJob, code: int) -> None:
     if code == MISSING_JOB:
         log.info("job_removed_while_active", jobId=str(job))
     elif code < 0:
-        # Taken by somebody else, or settled already by a call whose answer was lost with its connection.
+        # Taken by somebody else.
         log.warning("settled_elsewhere", jobId=str(job), code=code)
 
 

@@ -57,7 +57,8 @@ class Wire(asyncio.Protocol):
         """Send a command; its answer is bytes, int, list, None or a `hiredis.ReplyError`."""
         answer = self._loop.create_future()
         if self.lost.done():
-            answer.set_exception(RedisUnavailable(f"connection to Redis lost: {self.why}"))
+            # Not at once: whoever asks again and again must let others run, or nobody finds out and reconnects.
+            self._loop.call_soon(self._fail, answer)
             return answer
         if not self._awaited:
             self._last_progress = time.monotonic()
@@ -93,11 +94,12 @@ class Wire(asyncio.Protocol):
             self.why = sentence(exc)
         if not self.lost.done():
             self.lost.set_result(None)
-        error = RedisUnavailable(f"connection to Redis lost: {self.why}")
         while self._awaited:
-            future = self._awaited.popleft()
-            if not future.done():
-                future.set_exception(error)
+            self._fail(self._awaited.popleft())
+
+    def _fail(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.done():
+            answer.set_exception(RedisUnavailable(f"connection to Redis lost: {self.why}"))
 
     def abort(self, why: str | None = None) -> None:
         """Cut the connection without waiting for anything."""
