@@ -58,6 +58,14 @@ class NodePeer:
     async def stop_working(self) -> None:
         await self._ask("worker", "close", [])
 
+    async def release(self, job_id: str) -> None:
+        """Let a job end that holds its worker."""
+        await self._ask("worker", "release", [job_id])
+
+    async def abandon(self) -> str:
+        """Take a job as a worker that dies at once, and return its id."""
+        return str(await self._ask("worker", "abandon", []))
+
     async def listen(self) -> None:
         """Start Node's `QueueEvents`, from the beginning of the stream."""
         await self._ask("events", "start", [])

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from worker_runtime.bullmq.names import QueueName
     from worker_runtime.job import Job
     from worker_runtime.outcome import Outcome
+    from worker_runtime.retry import RetryPolicy
 
 # As Node's worker without options: finished jobs are kept for ever.
 LIKE_NODE = EngineOptions(concurrency=1, worker="w", keep_completed={"count": -1}, keep_failed={"count": -1})
+OWN_OPTIONS = JobOptionsRetry()
 GRACE_SECONDS = 5.0
 
 
@@ -51,6 +53,7 @@ async def our_worker(
     queue: QueueName,
     options: EngineOptions = LIKE_NODE,
     handle: Callable[[Job[Task]], Awaitable[Outcome]] = behave,
+    retry: RetryPolicy = OWN_OPTIONS,
 ) -> AsyncIterator[OurWorker]:
     """Work the queue for the length of the block, then stop as SIGTERM would."""
     ran: list[tuple[str, float]] = []
@@ -66,7 +69,7 @@ async def our_worker(
         queue,
         Task,
         note_and_handle,
-        ConsumerOptions(JobOptionsRetry(), options),
+        ConsumerOptions(retry, options),
         metrics.for_queue(queue.label),
         random.Random(),
         token=f"ours-{random.random()}",

@@ -24,7 +24,8 @@ PATTERNS = """
 0 0 */2 * * | 0 0 L * * | 0 0 * * 5L | 0 0 * * friL | 0 0 * * 1#2 | 0 0 1 * MON#1 | 0 0 1,15 * 3 | 0 0 15 * *
 0 0 ? * * | 0 0 * * ? | * * * * * * | */10 * * * * * | 0 30 9 * * 1-5 | 5-10 * * * * * | 0 1-23/5 * * *
 59 59 23 31 12 * | 0 0 L 2 * | 0 0 * * 1-7 | 10/15 * * * * | 1 2 3 4 5 | 0 0 * * 1,3,5L | 0 9 * Feb * | * * * * | 9 * *
-0 0 * * 5-7 | 0 0 1,L * * | @yearly | @annually | @monthly | @weekly | @daily | @hourly | @minutely | @secondly | @weekdays | @weekends
+0 0 * * 5-7 | 0 0 1,L * * | @yearly | @annually | @monthly | @weekly | @daily | @hourly
+@minutely | @secondly | @weekdays | @weekends
 """
 REFUSED = """
 a b c d e | 60 * * * * | * 24 * * * | * * 0 * * | * * 32 * * | * * * 13 * | * * * * 8 | * * * * * * * | 5-1 * * * *

@@ -157,7 +157,8 @@ async def test_a_family_is_worked_by_both(
         async with our_worker(redis, redis_url, queue_name):
             children = (await digest.hears("completed", jobId="first"))["returnvalue"]
         await digest.stop_working()
-        assert children == {f"{queue_name.key('')}first-{n}": {"echoed": n} for n in range(3)}
+        results = {f"{queue_name.key('')}first-{n}": {"echoed": n} for n in range(3)}
+        assert children == {"results": results, "failures": {}}
 
         await digest.flow("add", family("second", "complete"))
         async with our_worker(redis, redis_url, parents) as ours:

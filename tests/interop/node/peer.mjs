@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 
 const require = createRequire(`${process.argv[2]}/`);
-const { FlowProducer, Queue, QueueEvents, UnrecoverableError, Worker } = require('bullmq');
+const { DelayedError, FlowProducer, Queue, QueueEvents, UnrecoverableError, Worker } = require('bullmq');
 const Redis = require('ioredis');
 
 const { url, prefix, name } = JSON.parse(process.env.PEER);
@@ -19,6 +19,9 @@ const options = () => ({ connection: connect(), prefix });
 const say = message => process.stdout.write(`${JSON.stringify(message)}\n`);
 const queue = new Queue(name, options());
 let worker, flows, events;
+// Jobs that run until the test lets them end, by id; once let go, they do not wait again.
+const held = new Map();
+const released = new Set();
 
 // The same names are handlers in behaviours.py.
 const behaviours = {
@@ -36,21 +39,66 @@ const behaviours = {
   },
   // For ever, or until its worker dies of it.
   hang: job => (job.stalledCounter > 0 ? null : new Promise(() => {})),
-  children: job => job.getChildrenValues(),
+  // Until the test says so.
+  async hold(job) {
+    if (!released.has(job.id)) await new Promise(resolve => held.set(job.id, resolve));
+    return { echoed: job.data.n ?? null };
+  },
+  async log(job) {
+    for (const line of job.data.steps) await job.log(line);
+    return null;
+  },
+  async children(job) {
+    return { results: await job.getChildrenValues(), failures: await job.getIgnoredChildrenFailures() };
+  },
+  // Not now, once.
+  async defer(job, token) {
+    if (job.attemptsStarted > 1) return null;
+    await job.moveToDelayed(Date.now() + job.data.n, token);
+    throw new DelayedError();
+  },
+  // Nobody now, once.
+  async limit(job) {
+    if (job.attemptsStarted > 1) return null;
+    await queue.rateLimit(job.data.n);
+    throw Worker.RateLimitError();
+  },
   context: job => job.opts.telemetry ?? null,
 };
 
+// A strategy of our own; Node has one function for all that BullMQ does not know.
+const settings = {
+  backoffStrategy: (attemptsMade, type) => (type === 'steps' ? 20 * attemptsMade : -1),
+};
+
 const worked = {
-  start(more) {
-    const process = async job => {
+  start({ custom, ...more }) {
+    const process = async (job, token) => {
       say({ news: 'ran', jobId: job.id, at: Date.now() });
-      return behaviours[job.name](job);
+      return behaviours[job.name](job, token);
     };
-    worker = new Worker(name, process, { ...options(), ...more });
+    worker = new Worker(name, process, { ...options(), ...(custom && { settings }), ...more });
     worker.on('error', error => say({ news: 'error', message: String(error) }));
     return worker.waitUntilReady().then(() => null);
   },
-  close: () => worker.close(),
+  // Those who wait for a word get it.
+  close() {
+    for (const letGo of held.values()) letGo();
+    held.clear();
+    released.clear();
+    return worker.close();
+  },
+  release(id) {
+    released.add(id);
+    held.get(id)?.();
+  },
+  // Take a job and let its lock run out, as a worker does that dies.
+  async abandon() {
+    const dead = new Worker(name, null, { ...options(), lockDuration: 1 });
+    const job = await dead.getNextJob('dead', { block: false });
+    await dead.close();
+    return job.id;
+  },
 };
 
 const heard = [
