@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import Counter
 from dataclasses import replace
@@ -18,9 +19,10 @@ from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from embedded_stack import RedisServer
     from worker_runtime.bullmq.leases import Lease
 
 pytestmark = pytest.mark.timeout(120)
@@ -71,19 +73,83 @@ async def test_after_the_masters_death_everything_replicated_is_done_on_the_new_
         assert sum(count > 1 for count in runs.values()) <= 100
 
 
-async def test_a_planned_failover_loses_nothing_when_a_replica_is_required(tmp_path: Path) -> None:
-    """Without that the old master accepts work for up to ten seconds more, and forgets it."""
-    async with watched(tmp_path, min_replicas_to_write=1) as (redis, queue):
-        await add(queue, "job", 2_000)
+@pytest.mark.parametrize("needed", [0, 1])
+async def test_a_planned_failover_loses_and_doubles_nothing(tmp_path: Path, needed: int) -> None:
+    """With a replica required or not: the old master, which serves for ten seconds more, is left before it is replaced.
+
+    Jobs are added all the while; those whose addition was confirmed are there.
+    """
+    async with watched(tmp_path, min_replicas_to_write=needed) as (redis, queue):
+        await add(queue, "job", 1_000)
         async with queue.engine(rest, STEADY):
             await until(lambda: completed(queue, 200))
             assert redis.sentinels[0].ask("SENTINEL", "FAILOVER", MASTER) == "+OK"
-            await until(lambda: moved(queue, redis.replica.port), within=20)
-            await until(lambda: completed(queue, 2_000), within=40)
+            added = await add_until(queue, lambda: moved(queue, redis.replica.port))
+            await until(lambda: completed(queue, 1_000 + len(added)), within=40)
         assert await queue.ids("active") == []
         runs = Counter(queue.ran)
-        assert len(runs) == 2_000
-        assert sum(count > 1 for count in runs.values()) <= 100
+        assert runs.keys() >= {f"job-{n}" for n in range(1_000)} | set(added)
+        # A replica that is late by more than the Sentinel's tenth of a second would account for a few.
+        assert runs.total() - len(runs) <= 20
+
+
+async def add_until(queue: Bench, condition: Callable[[], Awaitable[bool]]) -> list[str]:
+    """Add a job every few milliseconds, and return those whose addition Redis confirmed."""
+    added: list[str] = []
+    async with asyncio.timeout(20):
+        for number in itertools.count():
+            if await condition():
+                return added
+            with contextlib.suppress(RedisUnavailable):
+                added.append(await queue.queue.add(NewJob("job", {}, job_id=f"meanwhile-{number}")))
+            await asyncio.sleep(0.005)  # Between two jobs of a producer.
+    raise AssertionError
+
+
+async def test_a_sentinel_that_was_away_is_heard_again(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (redis, queue):
+        await queue.redis.call("PING")
+        first = redis.sentinels[0]
+        first.kill()
+        first.start()
+        await redis.watched()
+        await until(lambda: listened_to(first), within=20)
+        losses = queue.redis.losses
+        assert first.ask("SENTINEL", "FAILOVER", MASTER) == "+OK"
+        await until(lambda: moved(queue, redis.replica.port), within=20)
+        assert queue.redis.losses == losses + 1
+        # The old one has not been told yet.
+        assert redis.master.ask("ROLE").startswith("*3")
+
+
+@pytest.mark.parametrize("rights", ["+ping", "+ping +subscribe &*"])
+async def test_a_sentinels_user_needs_what_the_how_to_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rights: str
+) -> None:
+    async with watched(tmp_path) as (redis, _):
+        for sentinel in redis.sentinels:
+            rule = f"reset on >secret +sentinel|get-master-addr-by-name {rights}"
+            assert sentinel.ask("ACL", "SETUSER", "worker", *rule.split()) == "+OK"
+        theirs = tuple(replace(one, username="worker", password="secret") for one in redis.address.sentinels)
+        connection = RedisConnection(replace(redis.address, sentinels=theirs), client_name="t", timeout_seconds=2)
+        await connection.open()
+        assert await connection.call("PING") == b"PONG"
+        if "+subscribe" in rights:
+            await until(lambda: listened_to(redis.sentinels[0], by="worker"))
+        else:
+            await until(lambda: said(capsys, "sentinel_not_heard", "NOPERM"))
+        await connection.close()
+
+
+async def listened_to(sentinel: RedisServer, by: str = "default") -> bool:
+    return any(
+        " sub=2 " in client and f" user={by} " in client for client in sentinel.ask("CLIENT", "LIST").split("\n")
+    )
+
+
+async def said(capsys: pytest.CaptureFixture[str], *words: str) -> bool:
+    line = capsys.readouterr().out
+    return all(word in line for word in words)
 
 
 async def moved(queue: Bench, port: int) -> bool:

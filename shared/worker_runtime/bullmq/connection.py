@@ -21,6 +21,7 @@ import hiredis
 import structlog
 
 from worker_runtime.bullmq.address import RedisAddress, Server
+from worker_runtime.bullmq.sentinels import SentinelWatch
 from worker_runtime.bullmq.wire import (
     NOT_NOW,
     UNREACHABLE,
@@ -57,6 +58,9 @@ PAUSE_AFTER_ERROR_SECONDS = 0.1
 LOG_WAITING_EVERY_SECONDS = 5.0
 # How long a Sentinel, or a server asked for the cluster's map, may take before the next one is asked.
 GUIDE_SECONDS = 1.0
+# A master that Sentinels replace still calls itself one for ten seconds, and other Sentinels may still name it. If the
+# change comes to nothing, this is how long we stay away for it.
+REPLACED_FOR_SECONDS = 12.0
 # A demoted master, or one cut off from its replicas: only a new connection can find the new one.
 MAYBE_DEMOTED = ("READONLY", "NOREPLICAS", "MASTERDOWN")
 
@@ -96,6 +100,9 @@ class RedisConnection:
         self._on_error = on_error
         # Whom to ask where to connect.
         self._guides = deque(self._where.sentinels)
+        self._watch = SentinelWatch(self._where.sentinels, self._where.master, self._leave)
+        # A master that is being replaced, and until when (`time.monotonic`) it is not to be used.
+        self._replaced: tuple[Server | None, float] = (None, 0.0)
         self._wire: Wire | None = None
         self._ready = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -118,6 +125,7 @@ class RedisConnection:
     async def open(self) -> None:
         """Start connecting and return; commands wait for it."""
         self._ready.clear()
+        self._watch.open()
         self._keeper = asyncio.create_task(self._stay_connected(), name=f"redis {self._client_name}")
 
     async def close(self) -> None:
@@ -127,6 +135,7 @@ class RedisConnection:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
+            await self._watch.close()
             # Those who wait for a connection learn that there will be none.
             self._ready.set()
 
@@ -219,7 +228,16 @@ class RedisConnection:
         if not self._where.sentinels:
             return self._where.server
         _, (host, port) = await self._ask_guides("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._where.master)
-        return self._where.server.at(host, port)
+        server, (replaced, until) = self._where.server.at(host, port), self._replaced
+        if server == replaced and time.monotonic() < until:
+            raise RedisUnavailable(f"{server} is being replaced by another master")
+        return server
+
+    def _leave(self, host: bytes, port: bytes) -> None:
+        """Have nothing more to do with a master that Sentinels replace."""
+        self._replaced = (self._where.server.at(host, port), time.monotonic() + REPLACED_FOR_SECONDS)
+        if self._wire is not None and self.server == self._replaced[0]:
+            self._wire.abort("a Sentinel makes another server the master")
 
     async def _ask_guides(self, *question: Argument) -> tuple[Server, Any]:
         return await ask_any(self._guides, *question, within=min(GUIDE_SECONDS, self._timeout / 4))

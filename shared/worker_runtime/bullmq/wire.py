@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker_runtime.bullmq.address import Server
 
@@ -115,14 +115,14 @@ class Wire(asyncio.Protocol):
                 self.abort(f"no answer for {timeout_seconds:g} s")
 
 
-async def connect(server: Server) -> Wire:
+async def connect(server: Server, protocol: Callable[[], Wire] = Wire) -> Wire:
     """Open a connection and log in; raises one of `UNREACHABLE`.
 
     Certificates are checked against the system's, or the file that OpenSSL finds in `SSL_CERT_FILE`.
     """
     secure = ssl.create_default_context() if server.tls else None
     loop = asyncio.get_running_loop()
-    _, wire = await loop.create_connection(Wire, server.host, server.port, ssl=secure)
+    _, wire = await loop.create_connection(protocol, server.host, server.port, ssl=secure)
     if server.username or server.password:
         try:
             value_of(await wire.send(("AUTH", server.username or "default", server.password)))
