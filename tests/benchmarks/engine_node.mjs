@@ -1,11 +1,15 @@
 // Node's BullMQ as a contender. Usage: node engine_node.mjs FOLDER_OF_PACKAGES, with the task as JSON in TASK.
+import { writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const require = createRequire(`${process.argv[2]}/`);
 const { Queue, Worker } = require('bullmq');
 const Redis = require('ioredis');
 
-const { role, url, jobs, concurrency, body } = JSON.parse(process.env.TASK);
+const { role, url, jobs, concurrency, body, limit_max: limitMax, limit_ms: limitMs, hold_seconds: holdSeconds } =
+  JSON.parse(process.env.TASK);
+const say = line => writeSync(1, `${JSON.stringify(line)}\n`);
 const callSize = 100;
 const options = () => ({ connection: new Redis(url, { maxRetriesPerRequest: null }), prefix: 'intelliflow' });
 
@@ -43,6 +47,25 @@ async function work() {
   await worker.close();
 }
 
-await (role === 'enqueue' ? enqueue() : work());
-console.log(JSON.stringify({ seconds, cpu }));
+async function watch() {
+  let missing = jobs;
+  let worker;
+  await new Promise(async resolve => {
+    const limiter = limitMax ? { limiter: { max: limitMax, duration: limitMs } } : {};
+    worker = new Worker('events', async job => {
+      // The clock that all processes of a machine share.
+      say({ job: job.data.eventId, began: Number(process.hrtime.bigint()) / 1e9 });
+      if (--missing === 0) resolve();
+      await sleep(holdSeconds * 1000);
+    }, { ...options(), concurrency, ...limiter });
+    // Redis going away is what some of it is about.
+    worker.on('error', () => {});
+    await worker.waitUntilReady();
+    say('ready');
+  });
+  await worker.close();
+}
+
+await { enqueue, work, watch }[role]();
+if (role !== 'watch') say({ seconds, cpu, peakMb: process.resourceUsage().maxRSS / 1024 });
 process.exit(0);

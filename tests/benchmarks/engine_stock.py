@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import uvloop
 from bullmq import Queue, Worker
 
-from benchmarks.stopwatch import Stopwatch, Task
+from benchmarks.stopwatch import Arrivals, Stopwatch, Task, say
 
 PREFIX, NAME = "intelliflow", "events"
 
@@ -36,10 +37,25 @@ async def work(task: Task) -> None:
     watch.report()
 
 
+async def watch(task: Task) -> None:
+    arrivals = Arrivals(task.jobs)
+
+    async def process(job: Any, token: str) -> None:
+        arrivals.note(job.data["eventId"])
+        await asyncio.sleep(task.hold_seconds)
+
+    limiter = {"limiter": {"max": task.limit_max, "duration": task.limit_ms}} if task.limit_max else {}
+    worker = Worker(NAME, process, {**options(task), "concurrency": task.concurrency, **limiter})
+    await worker.client.ping()
+    say("ready")
+    await arrivals.done.wait()
+    await worker.close()
+
+
 def options(task: Task) -> dict[str, Any]:
     return {"connection": task.url, "prefix": PREFIX}
 
 
 if __name__ == "__main__":
     given = Task.given()
-    uvloop.run((enqueue if given.role == "enqueue" else work)(given))
+    uvloop.run({"enqueue": enqueue, "work": work, "watch": watch}[given.role](given))

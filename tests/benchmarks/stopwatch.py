@@ -1,4 +1,4 @@
-"""What the contenders share: the body of a job, and a clock inside the process that enqueues or runs them."""
+"""What the contenders share: the task they are given, the body of a job, and a clock inside their own process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ CALL_SIZE = 100
 
 @dataclass(frozen=True)
 class Task:
-    """What the benchmark asks of a contender, from its environment: `role` is `enqueue` or `work`."""
+    """What the benchmark asks of a contender, from its environment.
+
+    `role`: `enqueue` or `work` `jobs` of them as fast as it can, or `watch`: say `ready` and note when each job began.
+    """
 
     role: str
     url: str
@@ -23,6 +26,10 @@ class Task:
     concurrency: int
     # About 300 bytes of JSON.
     body: str
+    limit_max: int = 0
+    limit_ms: int = 0
+    # How long a watched job takes.
+    hold_seconds: float = 0.0
 
     @classmethod
     def given(cls) -> Task:
@@ -62,7 +69,29 @@ class Stopwatch:
     def report(self) -> None:
         """Print what the benchmark reads."""
         seconds, cpu = (to - start for start, to in zip(self._from, self._to, strict=True))
-        sys.stdout.write(json.dumps({"seconds": seconds, "cpu": cpu}) + "\n")
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        say({"seconds": seconds, "cpu": cpu, "peakMb": peak_mb})
+
+
+class Arrivals:
+    """When each job began, by the clock that all processes of a machine share."""
+
+    def __init__(self, jobs: int) -> None:
+        self.done = asyncio.Event()
+        self._missing = jobs
+
+    def note(self, job: str) -> None:
+        """At the beginning of a job."""
+        say({"job": job, "began": time.monotonic()})
+        self._missing -= 1
+        if self._missing == 0:
+            self.done.set()
+
+
+def say(line: object) -> None:
+    """Tell the benchmark something, at once."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 def now() -> tuple[float, float]:
