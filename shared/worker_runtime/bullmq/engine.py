@@ -297,6 +297,8 @@ class QueueEngine:
 
     async def _hand_back(self, leases: list[Lease]) -> int:
         ordered = last_claimed_first(leases)
+        for lease in ordered:
+            lease.ending = True
         answers = await asyncio.gather(
             *(self.scripts.hand_back(lease.job.id) for lease in ordered), return_exceptions=True
         )

@@ -39,7 +39,10 @@ class LeaseCounters(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """Our hold on one job. `abort` interrupts its handler; `gone` means that we may no longer settle it."""
+    """Our hold on one job. `abort` interrupts its handler; `gone` means that we may no longer settle it.
+
+    `ending`: what ends it is on its way to Redis, which may have heard of it before we know.
+    """
 
     job: ClaimedJob
     sequence: int
@@ -47,6 +50,7 @@ class Lease:
     since: float = field(default_factory=time.time)
     scope: asyncio.Timeout | None = None
     gone: bool = False
+    ending: bool = False
 
     def abort(self) -> None:
         """Interrupt the handler now; whoever runs it sees a `TimeoutError` and looks at `gone`."""
@@ -132,6 +136,9 @@ class Leases:
                 self._lose(self._held.pop(job_id))
 
     def _lose(self, lease: Lease) -> None:
+        if lease.ending:
+            lease.gone = True
+            return
         self._counters.lease_lost()
         log.warning("lease_lost", queue=self._label, jobId=str(lease.job))
         lease.abort()

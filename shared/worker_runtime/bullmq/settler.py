@@ -53,7 +53,7 @@ class Settler:
 
     async def settle(self, lease: Lease, settlement: Settlement, *, fetch: Callable[[], bool]) -> Answer:
         """Settle, and take the next job in the same call if `fetch` says so. A lease that is gone settles nothing."""
-        doubtful = False
+        doubtful, lease.ending = False, True
         while not lease.gone:
             try:
                 if doubtful and not await self._scripts.still_claimed(lease.job):
