@@ -11,7 +11,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from worker_runtime.bullmq.address import RedisAddress, Server
 from worker_runtime.bullmq.connection import RedisConnection
-from worker_runtime.bullmq.wire import Argument, RedisError, RedisUnavailable
+from worker_runtime.bullmq.wire import Argument, RedisError, RedisUnavailable, ask_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,6 +48,7 @@ class ClusterConnection(RedisConnection):
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(where, client_name=client_name, timeout_seconds=timeout_seconds, on_error=on_error)
+        # Whom to ask for the map.
         self._guides = deque([self._where.server])
         self._holders: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self._nodes: dict[Server, RedisConnection] = {}
@@ -133,7 +134,7 @@ class ClusterConnection(RedisConnection):
     async def _connect(self) -> Callable[[], Awaitable[None]]:
         """Learn the cluster's map."""
         self._stale.clear()
-        guide, ranges = await self._ask_guides("CLUSTER", "SLOTS")
+        guide, ranges = await ask_any(self._guides, "CLUSTER", "SLOTS", timeout_seconds=self._timeout)
         holders: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         servers = {self._where.server: None}
         for first, last, *members in ranges:

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import hashlib
 import time
-from collections import deque
 from collections.abc import Sequence
 from itertools import tee
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ import hiredis
 import structlog
 
 from worker_runtime.bullmq.address import RedisAddress, Server
-from worker_runtime.bullmq.sentinels import SentinelWatch
+from worker_runtime.bullmq.sentinels import Sentinels
 from worker_runtime.bullmq.wire import (
     NOT_NOW,
     UNREACHABLE,
@@ -29,7 +28,6 @@ from worker_runtime.bullmq.wire import (
     RedisError,
     RedisUnavailable,
     Wire,
-    ask_any,
     connect,
     sentence,
     value_of,
@@ -56,11 +54,6 @@ PAUSE_AFTER_DEMOTION_SECONDS = 0.25
 # Before asking again what `RedisUnavailable` left unanswered.
 PAUSE_AFTER_ERROR_SECONDS = 0.1
 LOG_WAITING_EVERY_SECONDS = 5.0
-# How long a Sentinel, or a server asked for the cluster's map, may take before the next one is asked.
-GUIDE_SECONDS = 1.0
-# A master that Sentinels replace still calls itself one for ten seconds, and other Sentinels may still name it. If the
-# change comes to nothing, this is how long we stay away for it.
-REPLACED_FOR_SECONDS = 12.0
 # A demoted master, or one cut off from its replicas: only a new connection can find the new one.
 MAYBE_DEMOTED = ("READONLY", "NOREPLICAS", "MASTERDOWN")
 
@@ -98,11 +91,7 @@ class RedisConnection:
         self._client_name = "-".join(client_name.split())
         self._timeout = timeout_seconds
         self._on_error = on_error
-        # Whom to ask where to connect.
-        self._guides = deque(self._where.sentinels)
-        self._watch = SentinelWatch(self._where.sentinels, self._where.master, self._leave)
-        # A master that is being replaced, and until when (`time.monotonic`) it is not to be used.
-        self._replaced: tuple[Server | None, float] = (None, 0.0)
+        self._sentinels = Sentinels(self._where, self._leave)
         self._wire: Wire | None = None
         self._ready = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -111,6 +100,8 @@ class RedisConnection:
         self.losses = 0
         # Why there is no connection; empty while there is one, and before the first answer.
         self.trouble = ""
+        self._complained = ("", "")
+        self._quiet_until = 0.0
 
     @property
     def connected(self) -> bool:
@@ -125,7 +116,7 @@ class RedisConnection:
     async def open(self) -> None:
         """Start connecting and return; commands wait for it."""
         self._ready.clear()
-        self._watch.open()
+        self._sentinels.open()
         self._keeper = asyncio.create_task(self._stay_connected(), name=f"redis {self._client_name}")
 
     async def close(self) -> None:
@@ -135,7 +126,7 @@ class RedisConnection:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
-            await self._watch.close()
+            await self._sentinels.close()
             # Those who wait for a connection learn that there will be none.
             self._ready.set()
 
@@ -195,7 +186,7 @@ class RedisConnection:
         return RedisUnavailable(f"no connection to Redis at {self._address}{within}{because}")
 
     async def _stay_connected(self) -> None:
-        backoff, quiet_until = FIRST_BACKOFF_SECONDS, 0.0
+        backoff = FIRST_BACKOFF_SECONDS
         while True:
             try:
                 # Not wait_for: Python 3.11's forgets a cancellation that meets the end of what it waits for.
@@ -203,15 +194,21 @@ class RedisConnection:
                     serve = await self._connect()
             except UNREACHABLE as error:
                 self._on_error()
-                self.trouble = sentence(error)
-                if time.monotonic() >= quiet_until:
-                    quiet_until = time.monotonic() + LOG_WAITING_EVERY_SECONDS
-                    log.warning("redis_unreachable", address=self._address, error=self.trouble)
+                self._complain("redis_unreachable", sentence(error))
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
                 continue
-            backoff, quiet_until = FIRST_BACKOFF_SECONDS, 0.0
+            backoff = FIRST_BACKOFF_SECONDS
             await serve()
+
+    def _complain(self, event: str, trouble: str) -> None:
+        """Log what is wrong, but not again and again."""
+        self.trouble = trouble
+        # The rest of a sentence may differ by the script that was refused.
+        kind, now = (event, trouble.partition(" ")[0]), time.monotonic()
+        if kind != self._complained or now >= self._quiet_until:
+            self._complained, self._quiet_until = kind, now + LOG_WAITING_EVERY_SECONDS
+            log.warning(event, address=self._address, error=trouble)
 
     async def _connect(self) -> Callable[[], Awaitable[None]]:
         """Return what to await while the connection lasts; raises one of `UNREACHABLE`."""
@@ -225,22 +222,12 @@ class RedisConnection:
         return functools.partial(self._serve, wire)
 
     async def _find_server(self) -> Server:
-        if not self._where.sentinels:
-            return self._where.server
-        _, (host, port) = await self._ask_guides("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._where.master)
-        server, (replaced, until) = self._where.server.at(host, port), self._replaced
-        if server == replaced and time.monotonic() < until:
-            raise RedisUnavailable(f"{server} is being replaced by another master")
-        return server
+        return await self._sentinels.find_master(self._timeout) if self._where.sentinels else self._where.server
 
-    def _leave(self, host: bytes, port: bytes) -> None:
+    def _leave(self, replaced: Server) -> None:
         """Have nothing more to do with a master that Sentinels replace."""
-        self._replaced = (self._where.server.at(host, port), time.monotonic() + REPLACED_FOR_SECONDS)
-        if self._wire is not None and self.server == self._replaced[0]:
+        if self._wire is not None and self.server == replaced:
             self._wire.abort("a Sentinel makes another server the master")
-
-    async def _ask_guides(self, *question: Argument) -> tuple[Server, Any]:
-        return await ask_any(self._guides, *question, within=min(GUIDE_SECONDS, self._timeout / 4))
 
     async def _greet(self, wire: Wire) -> None:
         if self._where.server.database:
@@ -264,9 +251,8 @@ class RedisConnection:
             wire.abort()
             await wire.lost
         self.losses += 1
-        self.trouble = wire.why
         self._on_error()
-        log.warning("redis_connection_lost", address=self._address, error=wire.why)
+        self._complain("redis_connection_lost", wire.why)
         if wire.why.startswith(MAYBE_DEMOTED):
             # Nothing else may be there yet, and while Sentinels deliberate they still name the old master.
             await asyncio.sleep(PAUSE_AFTER_DEMOTION_SECONDS)

@@ -7,17 +7,19 @@ meanwhile is lost. The Sentinel in charge says what it is about to do, a tenth o
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import hiredis
 import structlog
 
-from worker_runtime.bullmq.wire import UNREACHABLE, Wire, connect, sentence, value_of
+from worker_runtime.bullmq.wire import UNREACHABLE, RedisUnavailable, Wire, ask_any, connect, sentence, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from worker_runtime.bullmq.address import Server
+    from worker_runtime.bullmq.address import RedisAddress, Server
 
 log = structlog.get_logger()
 
@@ -25,26 +27,41 @@ log = structlog.get_logger()
 PROMOTING = b"+failover-state-send-slaveof-noone"
 # `<name> <host> <port of the old master> <host> <port of the new one>`, from each Sentinel when it is over.
 SWITCHED = b"+switch-master"
+# A master that is replaced calls itself one for ten seconds more, and other Sentinels may still name it. If the change
+# comes to nothing, this is how long we stay away for it.
+REPLACED_FOR_SECONDS = 12.0
 # For an answer, and between a lost subscription and the next.
 PATIENCE_SECONDS = 1.0
 PING_EVERY_SECONDS = 5.0
 
 
-class SentinelWatch:
-    """Subscriptions to all Sentinels of a master, each repaired by itself; the loss of one is no error of ours.
+class Sentinels:
+    """What the Sentinels of one master say: where it is, when asked; and, unasked, that it is being replaced.
 
-    `on_replaced` is called with the host and port of a master that is being, or has been, replaced; often twice.
+    `on_replaced` is called for a master that is being, or has been, replaced; often twice. For some seconds it is not
+    what `find_master` returns. A Sentinel that cannot be heard is listened to again later, and is no error of ours.
     """
 
-    def __init__(self, sentinels: Iterable[Server], master: str, on_replaced: Callable[[bytes, bytes], None]) -> None:
-        self._sentinels = tuple(sentinels)
-        self._master = master.encode()
+    def __init__(self, where: RedisAddress, on_replaced: Callable[[Server], None]) -> None:
+        self._where = where
+        self._asked = deque(where.sentinels)
         self._on_replaced = on_replaced
+        self._replaced: Server | None = None
+        self._replaced_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def find_master(self, timeout_seconds: float) -> Server:
+        """Ask one after another, beginning with another one each time. Raises `RedisUnavailable`."""
+        question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._where.master)
+        _, (host, port) = await ask_any(self._asked, *question, timeout_seconds=timeout_seconds)
+        server = self._where.server.at(host, port)
+        if server == self._replaced and time.monotonic() < self._replaced_until:
+            raise RedisUnavailable(f"{server} is being replaced by another master")
+        return server
 
     def open(self) -> None:
         """Start listening and return."""
-        self._tasks = [asyncio.create_task(self._listen(one), name=f"sentinel {one}") for one in self._sentinels]
+        self._tasks = [asyncio.create_task(self._listen(one), name=f"sentinel {one}") for one in self._where.sentinels]
 
     async def close(self) -> None:
         """Stop listening. May be called twice."""
@@ -83,8 +100,10 @@ class SentinelWatch:
 
     def _note(self, channel: bytes, message: bytes) -> None:
         name, host, port, *_ = message.partition(b"@ ")[2].split() if channel == PROMOTING else message.split()
-        if name == self._master:
-            self._on_replaced(host, port)
+        if name == self._where.master.encode():
+            self._replaced = self._where.server.at(host, port)
+            self._replaced_until = time.monotonic() + REPLACED_FOR_SECONDS
+            self._on_replaced(self._replaced)
 
 
 class Subscription(Wire):

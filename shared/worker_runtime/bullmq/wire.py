@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Argument = bytes | str | int | float
 WRITE_EVERY = 8
+# How long a Sentinel, or a server asked for the cluster's map, may take before the next one is asked.
+GUIDE_SECONDS = 1.0
 # Answers of a server that cannot serve now and will later: loading, a replica, full, or a cluster in motion.
 NOT_NOW = ("LOADING", "READONLY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "MISCONF")
 
@@ -132,18 +134,19 @@ async def connect(server: Server, protocol: Callable[[], Wire] = Wire) -> Wire:
     return wire
 
 
-async def ask_any(servers: deque[Server], *command: Argument, within: float) -> tuple[Server, Any]:
+async def ask_any(servers: deque[Server], *command: Argument, timeout_seconds: float) -> tuple[Server, Any]:
     """Put one question to the servers in turn, each over a connection of its own, until one answers something.
 
-    Return who answered what. Each gets `within` seconds. Turns the servers, so that the next question begins with
-    another one: an answer may be stale. Raises `RedisUnavailable` with what each of them said.
+    Return who answered what. Each gets a second, or a quarter of the timeout if that is less. Turns the servers, so
+    that the next question begins with another one: an answer may be stale. Raises `RedisUnavailable` with what each
+    of them said.
     """
     refusals = []
     for _ in range(len(servers)):
         server = servers[0]
         servers.rotate(-1)
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(min(GUIDE_SECONDS, timeout_seconds / 4)):
                 answer = await _ask(server, command)
         except UNREACHABLE as error:
             refusals.append(f"{server}: {sentence(error)}")
