@@ -73,7 +73,8 @@ class Wire(asyncio.Protocol):
         return answer
 
     def _flush(self) -> None:
-        if self._unsent and not self.lost.done():
+        # A transport that has failed says so a turn later, and asyncio complains of each write until then.
+        if self._unsent and not self._transport.is_closing():
             batch, self._unsent = self._unsent, []
             self._transport.write(b"".join(batch))
 
