@@ -34,7 +34,7 @@ from worker_runtime.bullmq.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 __all__ = [
     "PAUSE_AFTER_ERROR_SECONDS",
@@ -213,13 +213,22 @@ class RedisConnection:
     async def _connect(self) -> Callable[[], Awaitable[None]]:
         """Return what to await while the connection lasts; raises one of `UNREACHABLE`."""
         self.server = await self._find_server()
-        wire = await connect(self.server)
-        try:
-            await self._greet(wire)
-        except BaseException:
+        wire, (wire_id, *_, last) = await connect(self.server, *self._greeting())
+        wire.client_id = wire_id
+        # A Sentinel may not know yet, and an old master that was away may not know itself, that another took over.
+        if self._where.sentinels and (role := last[0]) != b"master":
             wire.abort()
-            raise
+            raise RedisUnavailable(f"{self.server} is a {role.decode()}, though a Sentinel calls it the master")
         return functools.partial(self._serve, wire)
+
+    def _greeting(self) -> Iterator[tuple[Argument, ...]]:
+        yield "CLIENT", "ID"
+        yield "CLIENT", "SETNAME", self._client_name
+        if self._where.server.database:
+            yield "SELECT", self._where.server.database
+        yield ("PING",)
+        if self._where.sentinels:
+            yield ("ROLE",)
 
     async def _find_server(self) -> Server:
         return await self._sentinels.find_master(self._timeout) if self._where.sentinels else self._where.server
@@ -228,16 +237,6 @@ class RedisConnection:
         """Have nothing more to do with a master that Sentinels replace."""
         if self._wire is not None and self.server == replaced:
             self._wire.abort("a Sentinel makes another server the master")
-
-    async def _greet(self, wire: Wire) -> None:
-        if self._where.server.database:
-            value_of(await wire.send(("SELECT", self._where.server.database)))
-        value_of(await wire.send(("CLIENT", "SETNAME", self._client_name)))
-        wire.client_id = value_of(await wire.send(("CLIENT", "ID")))
-        value_of(await wire.send(("PING",)))
-        # A Sentinel may not know yet, and an old master that was away may not know itself, that another took over.
-        if self._where.sentinels and (role := value_of(await wire.send(("ROLE",)))[0]) != b"master":
-            raise RedisUnavailable(f"{self.server} is a {role.decode()}, though a Sentinel calls it the master")
 
     async def _serve(self, wire: Wire) -> None:
         self._wire, self.trouble = wire, ""

@@ -34,6 +34,7 @@ Gate = Callable[[], Awaitable[float]]
 DAY_SECONDS = 86_400
 TICK_SECONDS = 1.0
 GATHER_SECONDS = 0.02
+MOST_DOUBLINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ class QueueEngine:
         self._slot_freed = asyncio.Event()
         self._stop = StopSignal()
         self._look = True
+        # Of the claims made at once, as long as each brings a job. The first job brings none: it may be the only one.
+        self._doublings = -1
         self._delayed = False
         self._held_until = 0.0
         self._bug: BaseException | None = None
@@ -156,12 +159,8 @@ class QueueEngine:
             if not (await self._free_to_fetch() and await self._worth_a_look()):
                 self._note_idleness()
                 continue
-            answer = await self.heartbeat.while_waiting(self._claim())
-            self._take_note(answer)
-            self._look = answer.job is not None or answer.limited_ms > 0
-            self._delayed = answer.next_delayed_ms > 0
-            if answer.job is not None:
-                await self._start(answer.job)
+            answers = await self.heartbeat.while_waiting(self._claim_some())
+            await self._start(self._jobs_in(answers))
 
     @property
     def _stopping(self) -> bool:
@@ -186,6 +185,12 @@ class QueueEngine:
             self._look = await self._waiter.wait(TICK_SECONDS, self._stop.requested)
         return self._look and not self._stopping
 
+    async def _claim_some(self) -> list[Answer]:
+        """Claim one job, and while there are more twice as many each time: else a far Redis fills slots one by one."""
+        free = self._options.concurrency - len(self._chains)
+        at_once = min(free, 2 ** min(max(0, self._doublings), MOST_DOUBLINGS))
+        return [await self._claim()] if at_once == 1 else await asyncio.gather(*(self._claim() for _ in range(at_once)))
+
     async def _claim(self) -> Answer:
         try:
             return await self.scripts.claim()
@@ -196,6 +201,16 @@ class QueueEngine:
             log.error("claim_refused", queue=self._queue.label, error=str(error))  # noqa: TRY400  its text says it all
             await self._stop.sleep(TICK_SECONDS)
         return ASK_AGAIN
+
+    def _jobs_in(self, answers: list[Answer]) -> list[ClaimedJob]:
+        """Return the jobs and note when, and how eagerly, to look again."""
+        for answer in answers:
+            self._take_note(answer)
+        jobs = [answer.job for answer in answers if answer.job is not None]
+        self._doublings = self._doublings + 1 if len(jobs) == len(answers) else -1
+        self._look = bool(jobs) or any(answer.limited_ms > 0 for answer in answers)
+        self._delayed = any(answer.next_delayed_ms > 0 for answer in answers)
+        return jobs
 
     def _take_note(self, answer: Answer) -> None:
         self._hold(answer.limited_ms / 1000)
@@ -220,14 +235,15 @@ class QueueEngine:
 
     # Running
 
-    async def _start(self, job: ClaimedJob) -> None:
+    async def _start(self, jobs: list[ClaimedJob]) -> None:
         if self._stopping:
-            await self._hand_back([self.leases.take(job)])
+            await self._hand_back([self.leases.take(job) for job in jobs])
             return
-        self.idle.clear()
-        chain = asyncio.create_task(self._run_chain(job), name=f"jobs of {self._queue.label}")
-        self._chains.add(chain)
-        chain.add_done_callback(self._end_chain)
+        for job in jobs:
+            self.idle.clear()
+            chain = asyncio.create_task(self._run_chain(job), name=f"jobs of {self._queue.label}")
+            self._chains.add(chain)
+            chain.add_done_callback(self._end_chain)
 
     def _end_chain(self, chain: asyncio.Task[None]) -> None:
         self._chains.discard(chain)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import hiredis
 import structlog
 
-from worker_runtime.bullmq.wire import UNREACHABLE, RedisUnavailable, Wire, ask_any, connect, sentence, value_of
+from worker_runtime.bullmq.wire import UNREACHABLE, RedisUnavailable, Wire, ask_any, connect, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ log = structlog.get_logger()
 PROMOTING = b"+failover-state-send-slaveof-noone"
 # `<name> <host> <port of the old master> <host> <port of the new one>`, from each Sentinel when it is over.
 SWITCHED = b"+switch-master"
+INTERESTS = (("SUBSCRIBE", PROMOTING), ("SUBSCRIBE", SWITCHED))
 # A master that is replaced calls itself one for ten seconds more, and other Sentinels may still name it. If the change
 # comes to nothing, this is how long we stay away for it.
 REPLACED_FOR_SECONDS = 12.0
@@ -85,18 +86,13 @@ class Sentinels:
     async def _hear_from(self, sentinel: Server) -> None:
         """Listen until the connection is lost."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            wire = await connect(sentinel, lambda: Subscription(self._note))
+            wire, _ = await connect(sentinel, *INTERESTS, protocol=lambda: Subscription(self._note))
         try:
-            await self._ask(wire, "SUBSCRIBE", PROMOTING)
-            await self._ask(wire, "SUBSCRIBE", SWITCHED)
             while not (await asyncio.wait({wire.lost}, timeout=PING_EVERY_SECONDS))[0]:
-                await self._ask(wire, "PING")
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await wire.send(("PING",))
         finally:
             wire.abort()
-
-    async def _ask(self, wire: Wire, *command: bytes | str) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            value_of(await wire.send(command))
 
     def _note(self, channel: bytes, message: bytes) -> None:
         name, host, port, *_ = message.partition(b"@ ")[2].split() if channel == PROMOTING else message.split()

@@ -118,21 +118,24 @@ class Wire(asyncio.Protocol):
                 self.abort(f"no answer for {timeout_seconds:g} s")
 
 
-async def connect(server: Server, protocol: Callable[[], Wire] = Wire) -> Wire:
-    """Open a connection and log in; raises one of `UNREACHABLE`.
+async def connect(
+    server: Server, *greeting: Sequence[Argument], protocol: Callable[[], Wire] = Wire
+) -> tuple[Wire, list[Any]]:
+    """Open a connection, log in and say the greeting, all in one go; return the answers to the greeting too.
 
-    Certificates are checked against the system's, or the file that OpenSSL finds in `SSL_CERT_FILE`.
+    Raises one of `UNREACHABLE`. Certificates are checked against the system's, or the file that OpenSSL finds in
+    `SSL_CERT_FILE`.
     """
     secure = ssl.create_default_context() if server.tls else None
     loop = asyncio.get_running_loop()
     _, wire = await loop.create_connection(protocol, server.host, server.port, ssl=secure)
-    if server.username or server.password:
-        try:
-            value_of(await wire.send(("AUTH", server.username or "default", server.password)))
-        except BaseException:
-            wire.abort()
-            raise
-    return wire
+    login = [("AUTH", server.username or "default", server.password)] if server.username or server.password else []
+    try:
+        answers = await asyncio.gather(*(wire.send(command) for command in (*login, *greeting)))
+        return wire, [value_of(answer) for answer in answers][len(login) :]
+    except BaseException:
+        wire.abort()
+        raise
 
 
 async def ask_any(servers: deque[Server], *command: Argument, timeout_seconds: float) -> tuple[Server, Any]:
@@ -159,11 +162,9 @@ async def ask_any(servers: deque[Server], *command: Argument, timeout_seconds: f
 
 
 async def _ask(server: Server, command: Sequence[Argument]) -> Any:
-    wire = await connect(server)
-    try:
-        return value_of(await wire.send(command))
-    finally:
-        wire.abort()
+    wire, (answer,) = await connect(server, command)
+    wire.abort()
+    return answer
 
 
 def value_of(answer: Any) -> Any:
