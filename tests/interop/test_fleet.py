@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("node", "npm")
 
 QUICK_NODE = {"lockDuration": 1_000, "stalledInterval": 300, "maxStalledCount": 2}
-# The other kind may have emptied the queue; then there is nothing to wait for.
-SOON = 5.0
 QUICK_OURS: dict[str, Any] = {"lock_ms": 1_000, "renew_seconds": 0.2, "stalled_interval_ms": 300}
 QUICK = replace(LIKE_NODE, **QUICK_OURS)
 
@@ -68,44 +64,6 @@ async def test_each_of_2000_jobs_runs_once_whoever_adds_and_whoever_works(
         "delayed": 0,
         "failed": 0,
     }
-
-
-async def test_workers_of_both_kinds_are_killed_at_random_and_every_job_is_done(
-    packages: Path, redis: RedisConnection, redis_url: str, queue_name: QueueName
-) -> None:
-    jobs, at_once, kills = 4_000, 10, 3
-    queue, chance = JobQueue(redis, queue_name), Random(7)
-    await queue.add_bulk([NewJob("complete", {}, job_id=f"job-{n}") for n in range(jobs)])
-    runs: Counter[str] = Counter()
-
-    async def kill_ours() -> None:
-        async with our_process(redis_url, queue_name, **QUICK_OURS, concurrency=at_once) as victim:
-            assert victim.stdout is not None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SOON):
-                    for _ in range(chance.randrange(1, 300)):
-                        runs.update([json.loads(await victim.stdout.readline())["ran"]])
-            victim.kill()
-            async for line in victim.stdout:
-                runs.update([json.loads(line)["ran"]])
-
-    async def kill_theirs() -> None:
-        async with node_peer(packages, redis_url, queue_name) as victim:
-            await victim.work(**QUICK_NODE, concurrency=at_once)
-            with suppress(TimeoutError):
-                await victim.hears_many(chance.randrange(1, 300), "ran", within=SOON)
-            await victim.kill()
-        runs.update(item["jobId"] for item in victim.news if item["news"] == "ran")
-
-    for _ in range(kills):
-        await asyncio.gather(kill_ours(), kill_theirs())
-    async with our_worker(redis, redis_url, queue_name, replace(QUICK, concurrency=at_once)) as survivor:
-        await until(lambda: all_completed(queue, jobs), within=30)
-    runs.update(survivor.ids)
-    assert runs.total() >= jobs
-    # Once more at most for each job that was running at a kill; one may have died between its claim and its run.
-    assert runs.total() - jobs <= 2 * kills * at_once
-    assert (await queue.counts()).failed == 0
 
 
 async def test_either_side_pauses_and_resumes_both(
