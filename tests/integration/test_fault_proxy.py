@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from worker_runtime.bullmq.leases import Lease
+    from worker_runtime.bullmq.scripts import ClaimedJob
 
 T = TypeVar("T")
 # Quick to look for what a lost answer left behind; no lock expires, so that nothing else brings it to light.
@@ -199,6 +200,33 @@ async def test_a_settlement_whose_answer_is_lost_is_not_made_again_upon_the_next
         assert made == [0, 1, 2]
         assert len(proxy.victims) == 1
         assert await settlements(direct) == Counter(one=1)
+
+
+async def test_a_job_claimed_together_with_others_whose_answers_are_lost_is_at_work_all_the_same(
+    redis_url: str,
+) -> None:
+    """Claims are made one, one, two and four at a time; of the last four one comes through."""
+    jobs = [f"job-{n}" for n in range(8)]
+    watchful = replace(PROMPT, concurrency=8, renew_seconds=0.02)
+
+    async def execute(lease: Lease) -> Settlement:
+        await asyncio.sleep(0.2)  # The job's work, while its engine looks for claims that nobody works at.
+        return Complete()
+
+    async with bench(redis_url) as direct, FaultProxy(redis_url, cuts=at("CLAIM", 6, When.BEFORE)) as proxy:
+        await direct.queue.add_bulk([NewJob("job", {}, job_id=job) for job in jobs])
+        # So that no claim is refused because Redis has yet to learn the script.
+        await direct.engine().engine.scripts.hand_back((await claimed(direct)).id)
+        async with bench(proxy.url) as queue, queue.engine(execute, watchful):
+            await direct.finished(8)
+        assert [name_of(command) for command in proxy.victims] == ["CLAIM"]
+        assert Counter(queue.ran) == Counter(jobs)
+
+
+async def claimed(queue: Bench) -> ClaimedJob:
+    job = (await queue.engine().engine.scripts.claim()).job
+    assert job is not None
+    return job
 
 
 async def test_a_claim_is_an_orphan_when_two_looks_find_the_same_one(redis_url: str) -> None:

@@ -111,6 +111,8 @@ class QueueEngine:
         self._settler = Settler(self.scripts, self.leases, options.keep_completed, options.keep_failed, refused)
         self._chains: set[asyncio.Task[None]] = set()
         self._returning: list[Lease] = []
+        # Claimed when the stop had come.
+        self._unstarted: list[Lease] = []
         self._slot_freed = asyncio.Event()
         self._stop = StopSignal()
         self._look = True
@@ -159,8 +161,10 @@ class QueueEngine:
             if not (await self._free_to_fetch() and await self._worth_a_look()):
                 self._note_idleness()
                 continue
-            answers = await self.heartbeat.while_waiting(self._claim_some())
-            await self._start(self._jobs_in(answers))
+            self._note_answers(await self.heartbeat.while_waiting(self._claim_some()))
+            if self._unstarted:
+                late, self._unstarted = self._unstarted, []
+                await self._hand_back(late)
 
     @property
     def _stopping(self) -> bool:
@@ -193,24 +197,28 @@ class QueueEngine:
 
     async def _claim(self) -> Answer:
         try:
-            return await self.scripts.claim()
+            answer = await self.scripts.claim()
         except RedisUnavailable:
             self.leases.look_for_orphans()
             await self._stop.sleep(PAUSE_AFTER_ERROR_SECONDS)
         except RedisError as error:
             log.error("claim_refused", queue=self._queue.label, error=str(error))  # noqa: TRY400  its text says it all
             await self._stop.sleep(TICK_SECONDS)
+        else:
+            if answer.job is not None:
+                # Not only when the claims made with it are answered too: a job that nobody here holds is an orphan.
+                self._start(answer.job)
+            return answer
         return ASK_AGAIN
 
-    def _jobs_in(self, answers: list[Answer]) -> list[ClaimedJob]:
-        """Return the jobs and note when, and how eagerly, to look again."""
+    def _note_answers(self, answers: list[Answer]) -> None:
+        """See when, and how eagerly, to look again."""
         for answer in answers:
             self._take_note(answer)
-        jobs = [answer.job for answer in answers if answer.job is not None]
-        self._doublings = self._doublings + 1 if len(jobs) == len(answers) else -1
-        self._look = bool(jobs) or any(answer.limited_ms > 0 for answer in answers)
+        found = [answer.job is not None for answer in answers]
+        self._doublings = self._doublings + 1 if all(found) else -1
+        self._look = any(found) or any(answer.limited_ms > 0 for answer in answers)
         self._delayed = any(answer.next_delayed_ms > 0 for answer in answers)
-        return jobs
 
     def _take_note(self, answer: Answer) -> None:
         self._hold(answer.limited_ms / 1000)
@@ -235,15 +243,14 @@ class QueueEngine:
 
     # Running
 
-    async def _start(self, jobs: list[ClaimedJob]) -> None:
+    def _start(self, job: ClaimedJob) -> None:
         if self._stopping:
-            await self._hand_back([self.leases.take(job) for job in jobs])
+            self._unstarted.append(self.leases.take(job))
             return
-        for job in jobs:
-            self.idle.clear()
-            chain = asyncio.create_task(self._run_chain(job), name=f"jobs of {self._queue.label}")
-            self._chains.add(chain)
-            chain.add_done_callback(self._end_chain)
+        self.idle.clear()
+        chain = asyncio.create_task(self._run_chain(job), name=f"jobs of {self._queue.label}")
+        self._chains.add(chain)
+        chain.add_done_callback(self._end_chain)
 
     def _end_chain(self, chain: asyncio.Task[None]) -> None:
         self._chains.discard(chain)
