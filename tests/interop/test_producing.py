@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -42,10 +42,16 @@ SAME = {
         NewJob("complete", {}, options={"deduplication": {"id": "x", "ttl": 60_000}}),
         {"deduplication": {"id": "x", "ttl": 60_000}},
     ),
+    "back-off, as a number": (NewJob("complete", {}, options={"backoff": 1000}), {"backoff": 1000}),
+    "within its size": (NewJob("complete", {"n": "é"}, options={"sizeLimit": 10}), {"sizeLimit": 10}),
     "kept logs": (NewJob("complete", {}, options={"keepLogs": 3}), {"keepLogs": 3}),
     "traced": (
         NewJob("complete", {}, options={"tm": '{"traceparent":"00-1-2-01"}'}),
         {"telemetry": {"metadata": '{"traceparent":"00-1-2-01"}'}},
+    ),
+    "traced, in Node's words": (
+        NewJob("complete", {}, options={"telemetry": {"metadata": "{}", "omitContext": True}}),
+        {"telemetry": {"metadata": "{}", "omitContext": True}},
     ),
 }
 
@@ -130,3 +136,23 @@ async def test_a_priority_that_node_refuses_is_refused_here(
         await node.queue("add", "complete", {}, {"priority": 2_097_152})
     with pytest.raises(ValueError, match="between 0 and 2097151"):
         await JobQueue(redis, queue_name).add(NewJob("complete", {}, priority=2_097_152))
+
+
+REFUSED_OPTIONS = {
+    "two ways to fail": {"failParentOnFailure": True, "removeDependencyOnFailure": True},
+    "debounce": {"debounce": {"id": "x"}},
+    "deduplication without an id": {"deduplication": {"ttl": 5}},
+    "jitter": {"backoff": {"type": "fixed", "delay": 5, "jitter": 1.5}},
+    "size": {"sizeLimit": 9},
+}
+
+
+@pytest.mark.parametrize("options", REFUSED_OPTIONS.values(), ids=REFUSED_OPTIONS)
+async def test_options_that_node_refuses_are_refused_here(
+    options: dict[str, Any], node: NodePeer, redis: RedisConnection, queue_name: QueueName
+) -> None:
+    with pytest.raises(NodeRefusedError):
+        await node.queue("add", "complete", {"n": "é"}, options)
+    with pytest.raises(ValueError, match=r"options|bytes"):
+        await JobQueue(redis, queue_name).add(NewJob("complete", {"n": "é"}, options=options))
+    assert (await JobQueue(redis, queue_name).counts()).waiting == 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from worker_runtime.bullmq.connection import RedisError
+from worker_runtime.bullmq.job_options import refuse_options, stored
 from worker_runtime.bullmq.names import QueueName, refuse_job_id
 from worker_runtime.bullmq.scripts import now_ms, read_integer, shipped
 
@@ -32,16 +33,6 @@ BULK_CHUNK = 500
 HIGHEST_PRIORITY_NUMBER = 2_097_151
 # `dumps` would make an encoder for each job.
 to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-FIELDS_OF_A_JOB = {"delay", "jobId", "lifo", "priority"}
-# Node stores these under short names.
-SHORT_NAMES = {
-    "failParentOnFailure": "fpof",
-    "continueParentOnFailure": "cpof",
-    "ignoreDependencyOnFailure": "idof",
-    "removeDependencyOnFailure": "rdof",
-    "keepLogs": "kl",
-    "deduplication": "de",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +159,7 @@ def _refuse(job: NewJob) -> str | None:
         return refusal
     if not 0 <= job.priority <= HIGHEST_PRIORITY_NUMBER:
         return f"priority {job.priority}: must be between 0 and {HIGHEST_PRIORITY_NUMBER}"
-    if misplaced := FIELDS_OF_A_JOB & job.options.keys():
-        return f"options {sorted(misplaced)}: these are fields of NewJob itself"
-    deduplication = job.options.get("deduplication")
-    if deduplication is not None and not (isinstance(deduplication, dict) and deduplication.get("id")):
-        return "options.deduplication: must be an object with an id"
-    return None
+    return refuse_options(job.options, job.data) if job.options else None
 
 
 def _how(job: NewJob) -> tuple[Script, str]:
@@ -186,8 +172,7 @@ def _how(job: NewJob) -> tuple[Script, str]:
 
 def _options(job: NewJob) -> dict[str, Any]:
     """Write BullMQ's `opts` as Node stores them."""
-    options: dict[str, Any] = {SHORT_NAMES.get(key, key): value for key, value in job.options.items()}
-    options.setdefault("attempts", 0)
+    options: dict[str, Any] = stored(job.options) if job.options else {"attempts": 0}
     if job.job_id is not None:
         options["jobId"] = job.job_id
     if job.delay_ms > 0:
