@@ -1,10 +1,9 @@
-"""Redis as more than one server, started by a test on loopback: replicas, Sentinels, a cluster, TLS."""
+"""Redis as more than one server, started by a test on loopback: replicas, Sentinels, a cluster."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -18,10 +17,8 @@ from worker_runtime.bullmq.address import RedisAddress, Server, read_sentinels
 from worker_suite import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    import trustme
 
 PASSWORD = "of-all-of-them"
 MASTER = "queues"
@@ -43,8 +40,10 @@ class ConfiguredRedis(RedisServer):
         return Server("127.0.0.1", self.port, password=PASSWORD)
 
     def _configuration(self) -> str:
-        written = {name.replace("_", "-"): value for name, value in self._settings.items()}
-        return super()._configuration() + "".join(f"{name} {value}\n" for name, value in written.items())
+        return super()._configuration() + self._more_lines()
+
+    def _more_lines(self) -> str:
+        return "".join(f"{name.replace('_', '-')} {value}\n" for name, value in self._settings.items())
 
 
 class Sentinel(ConfiguredRedis):
@@ -55,17 +54,21 @@ class Sentinel(ConfiguredRedis):
         self._master = master
 
     def _configuration(self) -> str:
-        return (
-            f"bind 127.0.0.1\nport {self.port}\ndir .\nrequirepass {PASSWORD}\nsentinel sentinel-pass {PASSWORD}\n"
-            f"sentinel monitor {MASTER} 127.0.0.1 {self._master.port} 2\nsentinel auth-pass {MASTER} {PASSWORD}\n"
-            f"sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 3000\n"
-        )
+        return sentinel_lines(self.port, self._master.port, quorum=2)
 
     def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
         configuration = self.data / "sentinel.conf"
         configuration.write_text(self._configuration())
         command: list[str | Path] = [valkey_server(), "sentinel.conf", "--sentinel"]
         return process.spawn(command, log=self.log, death_signal=self.stop_signal, cwd=self.data, keep_open=[lock])
+
+
+def sentinel_lines(port: int, master: int, quorum: int) -> str:
+    return (
+        f"bind 127.0.0.1\nport {port}\ndir .\nrequirepass {PASSWORD}\nsentinel sentinel-pass {PASSWORD}\n"
+        f"sentinel monitor {MASTER} 127.0.0.1 {master} {quorum}\nsentinel auth-pass {MASTER} {PASSWORD}\n"
+        f"sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 3000\n"
+    )
 
 
 class Guarded:
@@ -126,7 +129,7 @@ def guarded(directory: Path, **settings: Any) -> Iterator[Guarded]:
 class Cluster:
     """Three masters without replicas, each holding a third of the slots."""
 
-    def __init__(self, nodes: Sequence[ClusterNode]) -> None:
+    def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = nodes
         self.ids = [node.ask("CLUSTER", "MYID") for node in nodes]
 
@@ -170,50 +173,38 @@ def thirds() -> list[tuple[int, int]]:
     return [(0, 5460), (5461, 10922), (10923, 16383)]
 
 
-class ClusterNode(ConfiguredRedis):
-    def __init__(self, directory: Path) -> None:
-        self.bus_port = free_port()
-        super().__init__(
-            directory,
-            masterauth=PASSWORD,
-            cluster_enabled="yes",
-            cluster_port=self.bus_port,
-            cluster_node_timeout=1500,
-        )
+class Node(ConfiguredRedis):
+    """One server of a cluster."""
 
-    def meet(self, other: ClusterNode) -> None:
+    bus_port: int
+
+    def meet(self, other: Node) -> None:
         assert self.ask("CLUSTER", "MEET", "127.0.0.1", str(other.port), str(other.bus_port)) == "+OK"
 
 
+def as_node(bus_port: int) -> dict[str, Any]:
+    return {
+        "masterauth": PASSWORD,
+        "cluster_enabled": "yes",
+        "cluster_port": bus_port,
+        "cluster_node_timeout": 1500,
+    }
+
+
+class ClusterNode(Node):
+    def __init__(self, directory: Path) -> None:
+        self.bus_port = free_port()
+        super().__init__(directory, **as_node(self.bus_port))
+
+
 @contextmanager
-def cluster(directory: Path) -> Iterator[Cluster]:
+def cluster(directory: Path, start: Callable[[Path], Node] = ClusterNode) -> Iterator[Cluster]:
     with ExitStack() as running:
-        nodes = [running.enter_context(ClusterNode(directory / f"node {n}")) for n in range(3)]
+        nodes = [running.enter_context(start(directory / f"node {n}")) for n in range(3)]
         for node, (first, last) in zip(nodes, thirds(), strict=True):
             assert node.ask("CLUSTER", "ADDSLOTSRANGE", str(first), str(last)) == "+OK"
             nodes[0].meet(node)
         yield Cluster(nodes)
-
-
-class TlsRedis(ConfiguredRedis):
-    """Debian's server, for the embedded one is built without TLS. The plain port is the test's own way in."""
-
-    def __init__(self, directory: Path, authority: trustme.CA) -> None:
-        self.tls_port = free_port()
-        directory.mkdir(parents=True)
-        self.authority = directory / "authority.pem"
-        authority.cert_pem.write_to_path(self.authority)
-        issued, pair = authority.issue_cert("localhost"), directory / "pair.pem"
-        issued.private_key_and_cert_chain_pem.write_to_path(pair)
-        files = {"tls_cert_file": pair, "tls_key_file": pair, "tls_ca_cert_file": self.authority}
-        super().__init__(directory / "server", tls_port=self.tls_port, tls_auth_clients="no", **files)
-
-    def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
-        (self.data / "redis.conf").write_text(self._configuration())
-        program = shutil.which("redis-server")
-        assert program
-        command: list[str | Path] = [program, "redis.conf"]
-        return process.spawn(command, log=self.log, death_signal=self.stop_signal, cwd=self.data, keep_open=[lock])
 
 
 def waiting_jobs(variables: Mapping[str, str]) -> dict[str, int]:

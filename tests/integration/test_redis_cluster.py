@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from bullmq import Queue
+from redis.asyncio.cluster import RedisCluster
 
 from engine_harness import QUICK, Bench, bench, until
 from redis_servers import PASSWORD, Cluster, ConfiguredRedis, cluster, waiting_jobs
@@ -164,6 +166,31 @@ def migrate(servers: Cluster, slot: int, source: int, target: int) -> None:
     """Move a slot as a whole, which Valkey 9 can do."""
     moved = ("SLOTSRANGE", str(slot), str(slot), "NODE", servers.ids[target])
     assert servers.nodes[source].ask("CLUSTER", "MIGRATESLOTS", *moved) == "+OK"
+
+
+async def test_a_schedule_goes_on_while_its_slot_moves(queue: Bench, servers: Cluster) -> None:
+    slot = slot_of(TAGGED.key("wait"))
+    home = servers.holder(slot)
+    away = (home + 1) % 3
+    await schedule(servers, every_ms=50, times=20)
+    async with queue.engine(options=STEADY):
+        for origin, there, turns in ((home, away, 5), (away, home, 10)):
+            await until(lambda turns=turns: completed(queue, turns))  # type: ignore[misc]
+            migrate(servers, slot, origin, there)
+            await until(lambda there=there: served_by(queue, servers, there))  # type: ignore[misc]
+        await until(lambda: completed(queue, 20))
+    counts = await queue.queue.counts()
+    assert (counts.completed, counts.delayed, counts.depth, counts.active) == (20, 0, 0, 0)
+    assert len(set(queue.ran)) == len(queue.ran) == 20
+
+
+async def schedule(servers: Cluster, every_ms: int, times: int) -> None:
+    """Let BullMQ's own package set up a scheduler."""
+    client = RedisCluster(host="127.0.0.1", port=servers.nodes[0].port, password=PASSWORD, decode_responses=True)
+    theirs = Queue(TAGGED.name, {"prefix": TAGGED.prefix, "connection": client})
+    await theirs.upsertJobScheduler("tick", {"every": every_ms, "limit": times}, "job")
+    await theirs.close()
+    await client.aclose()
 
 
 async def served_by(queue: Bench, servers: Cluster, node: int) -> bool:

@@ -12,7 +12,8 @@ import redis
 import trustme
 
 from engine_harness import Bench, bench, until
-from redis_servers import PASSWORD, TlsRedis, waiting_jobs
+from redis_servers import PASSWORD, waiting_jobs
+from tls_servers import TlsRedis
 from worker_runtime.bullmq.address import RedisAddress, Server
 from worker_runtime.bullmq.connection import RedisConnection, RedisError, RedisUnavailable
 from worker_runtime.bullmq.engine import EngineOptions
