@@ -62,6 +62,11 @@ class NodePeer:
         """Let a job end that holds its worker."""
         await self._ask("worker", "release", [job_id])
 
+    async def options(self) -> News:
+        """Return what its worker goes by, defaults included."""
+        options: News = await self._ask("worker", "options", [])
+        return options
+
     async def abandon(self) -> str:
         """Take a job as a worker that dies at once, and return its id."""
         return str(await self._ask("worker", "abandon", []))

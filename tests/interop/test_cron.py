@@ -37,12 +37,12 @@ MOMENTS += ["2027-02-28T12:34:56.789+00:00", "2026-03-20T06:00:00.000+00:00", "2
 ASK_NODE = """
 const { getNextMillis } = require('bullmq');
 const answers = JSON.parse(require('fs').readFileSync(0)).map(([pattern, millis, tz]) => {
-  try { return getNextMillis(millis, { pattern, tz }) ?? null; } catch { return null; }
+  try { return getNextMillis(millis, { pattern, ...(tz && { tz }) }) ?? null; } catch { return null; }
 });
 process.stdout.write(JSON.stringify(answers));
 """
 
-Question = tuple[str, int, str]
+Question = tuple[str, int, str | None]
 
 
 def listed(text: str) -> list[str]:
@@ -54,11 +54,11 @@ def questions(patterns: list[str]) -> list[Question]:
     return list(itertools.product(patterns, moments, ZONES))
 
 
-def nodes_answers(packages: Path, asked: list[Question]) -> list[int | None]:
+def nodes_answers(packages: Path, asked: list[Question], home: str = "UTC") -> list[int | None]:
     done = subprocess.run(
         ["node", "-e", ASK_NODE],
         cwd=packages,
-        env={**os.environ, "TZ": "UTC"},
+        env={**os.environ, "TZ": home},
         input=json.dumps(asked),
         capture_output=True,
         text=True,
@@ -81,3 +81,24 @@ def test_what_node_refuses_is_refused_here(packages: Path) -> None:
     for question in asked:
         with pytest.raises(ValueError, match="cron pattern"):
             next_due(*question)
+
+
+def test_without_a_zone_node_takes_its_own_and_we_take_utc(packages: Path) -> None:
+    nine: list[Question] = [("0 9 * * *", 0, None)]
+    nine_o_clock = [next_due(*question) for question in nine]
+    assert nodes_answers(packages, nine) == nine_o_clock
+    assert nodes_answers(packages, nine, home="Asia/Kathmandu") != nine_o_clock
+
+
+def test_a_hashed_pattern_is_node_s_alone(packages: Path) -> None:
+    hashed: list[Question] = [("H * * * *", 0, "UTC")]
+    assert nodes_answers(packages, hashed) != [None]
+    with pytest.raises(ValueError, match="cron pattern"):
+        next_due(*hashed[0])
+
+
+def test_where_the_clock_changes_by_half_an_hour_only_we_go_on(packages: Path) -> None:
+    before, nine = (datetime.fromisoformat(f"2026-04-0{then}") for then in ("5T01:10+11:00", "5T09:00+10:30"))
+    asked: list[Question] = [("0 9 * * *", round(before.timestamp() * 1000), "Australia/Lord_Howe")]
+    assert nodes_answers(packages, asked) == [None]
+    assert next_due(*asked[0]) == round(nine.timestamp() * 1000)

@@ -17,7 +17,7 @@ from interop.our_process import our_process
 from interop.our_worker import LIKE_NODE, our_worker
 from worker_runtime.bullmq.producer import JobQueue, NewJob
 from worker_runtime.bullmq.scripts import Limit, now_ms
-from worker_runtime.outcome import Done, Outcome
+from worker_runtime.outcome import Done, Hold, Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,3 +191,19 @@ async def looked_for_stalled(redis: RedisConnection, queue: QueueName, since_ms:
     """Whether both sides have by now; each leaves the moment behind until its next pass is due."""
     passes = await redis.call("MGET", queue.key("stalled-check"), queue.key("stalled-check-py"))
     return all(moment is not None and int(moment) >= since_ms for moment in passes)
+
+
+async def test_a_hold_is_this_process_s_own(
+    node: NodePeer, redis: RedisConnection, redis_url: str, queue_name: QueueName
+) -> None:
+    async def not_for_a_minute(job: Job[Task]) -> Outcome:
+        return Hold("OUT", "the only provider is out", 60)
+
+    await node.listen()
+    async with our_worker(redis, redis_url, queue_name, handle=not_for_a_minute) as ours:
+        await node.queue("add", "complete", {"n": 1}, {"jobId": "one"})
+        await node.hears_many(2, "waiting", jobId="one")
+        await node.work()
+        await node.hears("completed", jobId="one")
+        await node.stop_working()
+    assert ours.ids == ["one"]

@@ -92,6 +92,11 @@ const worked = {
     released.add(id);
     held.get(id)?.();
   },
+  // What it goes by, defaults included; its connection is nobody's business.
+  options() {
+    const { connection, ...rest } = worker.opts;
+    return rest;
+  },
   // Take a job and let its lock run out, as a worker does that dies.
   async abandon() {
     const dead = new Worker(name, null, { ...options(), lockDuration: 1 });

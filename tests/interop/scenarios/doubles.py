@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from interop.scenarios.jobs import a_job, failing, run
+from interop.scenarios.jobs import MUCH_LATER, a_job, failing, run
 from interop.stage import Scenario
 
 if TYPE_CHECKING:
@@ -41,17 +41,17 @@ async def again_afterwards(stage: Stage) -> None:
 
 
 async def throttled(stage: Stage) -> None:
-    await stage.add(double("a", ttl=400))
+    await stage.add(double("a", ttl=MUCH_LATER))
     await stage.open()
     await stage.quiet()
-    await stage.add(double("b", ttl=400))
+    await stage.add(double("b", ttl=MUCH_LATER))
     await stage.quiet()
 
     async def over() -> bool:
         return bool(await stage.node.queue("getDeduplicationJobId", "x") is None)
 
     await stage.waits_for(over)
-    await stage.add(double("c", ttl=400))
+    await stage.add(double("c", ttl=MUCH_LATER))
     await stage.quiet()
 
 

@@ -36,6 +36,7 @@ def stalls(name: str, job: Added, *, allowed: int = 1, parent: Added | None = No
         assert await stage.node.abandon() == "a"
 
     async def recover(stage: Stage) -> None:
+        await stage.reaches("a", "waiting")
         await stage.add(a_job("z"))
         await stage.open()
         await stage.quiet()

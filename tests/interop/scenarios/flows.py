@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from interop.scenarios.jobs import a_flow, a_job, failing, grow
+from interop.scenarios.jobs import LATER, MUCH_LATER, a_flow, a_job, failing, grow
 from interop.stage import Scenario
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ FLOWS = [
             a_flow(
                 a_job("top", "children"),
                 a_flow(a_job("left", "children"), a_job("l1"), a_job("l2", priority=2)),
-                a_flow(a_job("right", "children"), a_job("r1", delay=50)),
+                a_flow(a_job("right", "children"), a_job("r1", delay=LATER)),
             )
         ),
     ),
     Scenario("a child retried", grow(a_flow(PARENT, failing("one", 1, attempts=2), a_job("two")))),
-    Scenario("a late parent", grow(a_flow(a_job("parent", "children", delay=200), a_job("one")))),
+    Scenario("a late parent", grow(a_flow(a_job("parent", "children", delay=LATER), a_job("one")))),
     Scenario("an urgent parent", grow(a_flow(a_job("parent", "children", priority=3), a_job("one")))),
     Scenario("a parent retried", grow(a_flow(failing("parent", 1, attempts=2), a_job("one")))),
     Scenario("a child that removes itself", grow(a_flow(PARENT, a_job("one", data={"n": 1}, removeOnComplete=True)))),
@@ -118,7 +118,7 @@ FLOWS = [
     Scenario("a failed child wakes the parent", grow(a_flow(PARENT, failing("c", 1, continueParentOnFailure=True)))),
     Scenario(
         "a failed child wakes the parent before another",
-        grow(a_flow(PARENT, failing("c", 1, continueParentOnFailure=True), a_job("d", delay=300))),
+        grow(a_flow(PARENT, failing("c", 1, continueParentOnFailure=True), a_job("d", delay=LATER))),
         differences={
             **FAILED_PARENT,
             "parent.failedReason": (PENDING, UNFINISHED),
@@ -129,9 +129,9 @@ FLOWS = [
         "a failed child wakes a parent that may try again",
         grow(
             a_flow(
-                a_job("parent", "children", attempts=2, backoff=600),
+                a_job("parent", "children", attempts=2, backoff=MUCH_LATER),
                 failing("c", 1, continueParentOnFailure=True),
-                a_job("d", data={"n": 4}, delay=200),
+                a_job("d", data={"n": 4}, delay=LATER),
             )
         ),
         differences={"parent.failedReason": (PENDING, UNFINISHED), "parent.stacktrace": ("1", None)},

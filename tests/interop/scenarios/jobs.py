@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from interop.stage import Added, Stage
 
 A_MINUTE = 60_000
+# Later than whatever does not wait for a clock, also on a busy machine.
+LATER, MUCH_LATER = 500, 1_000
 
 
 def a_job(job_id: str, name: str = "complete", data: dict[str, Any] | None = None, **opts: Any) -> Added:

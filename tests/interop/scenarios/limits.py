@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from interop.our_worker import LIKE_NODE
-from interop.scenarios.jobs import a_job, failing, run
+from interop.scenarios.jobs import MUCH_LATER, a_job, failing, run
 from interop.stage import Scenario
 from worker_runtime.bullmq.scripts import Limit
 
@@ -71,7 +71,7 @@ LIMITS = [
     ),
     Scenario(
         "a limit met by retries and priorities",
-        run(failing("a", 1, attempts=2), failing("b", 1, attempts=2, priority=1), a_job("c", delay=50)),
+        run(failing("a", 1, attempts=2), failing("b", 1, attempts=2, priority=1), a_job("c", delay=MUCH_LATER)),
         theirs={"limiter": {"max": 1, "duration": 100}},
         ours=replace(LIKE_NODE, limit=Limit(1, 100)),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from interop.scenarios.jobs import A_MINUTE, a_job, failing, run
+from interop.scenarios.jobs import A_MINUTE, LATER, MUCH_LATER, a_job, failing, run
 from interop.stage import Scenario
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def sooner(stage: Stage) -> None:
 
 
 async def later(stage: Stage) -> None:
-    await stage.node.job("a", "changeDelay", 700)
+    await stage.node.job("a", "changeDelay", MUCH_LATER)
 
 
 async def more_urgent(stage: Stage) -> None:
@@ -56,7 +56,7 @@ async def to_the_head(stage: Stage) -> None:
 
 
 async def paused_while_one_runs(stage: Stage) -> None:
-    await stage.add(a_job("a", "hold"), a_job("b"), a_job("c", priority=1), a_job("d", delay=50))
+    await stage.add(a_job("a", "hold"), a_job("b"), a_job("c", priority=1), a_job("d", delay=MUCH_LATER))
     await stage.open()
     await stage.has_begun("a")
     await stage.node.queue("pause")
@@ -68,7 +68,7 @@ async def paused_while_one_runs(stage: Stage) -> None:
 
 
 async def put_into_a_paused_queue(stage: Stage) -> None:
-    await stage.add(failing("a", 1, attempts=2, backoff=300), a_job("b", "hold"))
+    await stage.add(failing("a", 1, attempts=2, backoff=A_MINUTE), a_job("b", "hold"))
     await stage.open()
     await stage.has_begun("b")
     await stage.node.queue("pause")
@@ -84,16 +84,18 @@ ORDERS = [
         "priorities", run(a_job("low", priority=10), a_job("high", priority=1), a_job("none"), a_job("top", lifo=True))
     ),
     Scenario("a priority kept at once", run(failing("a", 1, priority=1, attempts=2), a_job("b", priority=2))),
-    Scenario("a priority kept late", run(failing("a", 1, priority=5, attempts=2, backoff=200), a_job("b", priority=6))),
-    Scenario("delayed", run(a_job("a", delay=200), a_job("b"))),
-    Scenario("delayed with a priority", run(a_job("a", delay=200, priority=3), a_job("b", priority=4))),
-    Scenario("promoted", behind_another(promote, a_job("a", delay=300), a_job("b", delay=A_MINUTE), a_job("c"))),
+    Scenario(
+        "a priority kept late", run(failing("a", 1, priority=5, attempts=2, backoff=LATER), a_job("b", priority=6))
+    ),
+    Scenario("delayed", run(a_job("a", delay=LATER), a_job("b"))),
+    Scenario("delayed with a priority", run(a_job("a", delay=LATER, priority=3), a_job("b", priority=4))),
+    Scenario("promoted", behind_another(promote, a_job("a", delay=LATER), a_job("b", delay=A_MINUTE), a_job("c"))),
     Scenario(
         "all promoted",
         behind_another(promote_all, a_job("a", delay=A_MINUTE), a_job("b", delay=A_MINUTE, priority=2), a_job("c")),
     ),
-    Scenario("made sooner", behind_another(sooner, a_job("a", delay=A_MINUTE), a_job("b", delay=500))),
-    Scenario("made later", behind_another(later, a_job("a", delay=300), a_job("b", delay=500))),
+    Scenario("made sooner", behind_another(sooner, a_job("a", delay=A_MINUTE), a_job("b", delay=LATER))),
+    Scenario("made later", behind_another(later, a_job("a", delay=A_MINUTE), a_job("b", delay=LATER))),
     Scenario("made more urgent", behind_another(more_urgent, a_job("a", priority=2), a_job("b", priority=3))),
     Scenario("made urgent beside those without", behind_another(more_urgent, a_job("a"), a_job("b"), a_job("c"))),
     Scenario("deprived of its priority", behind_another(no_priority, a_job("a"), a_job("b", priority=3), a_job("c"))),

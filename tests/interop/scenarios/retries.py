@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from interop.scenarios.jobs import a_job, failing, run
+from interop.scenarios.jobs import LATER, a_job, failing, run
 from interop.stage import Scenario
 from worker_runtime.retry import JobOptionsRetry
 
@@ -79,7 +79,7 @@ RETRIES = [
     Scenario("completed, and run again by Node", completed_again),
     Scenario(
         "put off by its handler",
-        run(a_job("a", "defer", {"n": 50}, attempts=1), a_job("b")),
+        run(a_job("a", "defer", {"n": LATER}, attempts=1), a_job("b")),
         differences={"a.deferredBecause": (None, "not now"), "a.deferredSince": (None, "a moment")},
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from interop.scenarios.jobs import A_MINUTE
+from interop.scenarios.jobs import A_MINUTE, LATER
 from interop.stage import Scenario
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ SCHEDULES = [
     Scenario(
         "with options for its jobs",
         scheduled(
-            {"every": 100, "limit": 2},
+            {"every": LATER, "limit": 2},
             {
                 "name": "fail",
                 "data": {"times": 1, "says": "no"},
