@@ -9,19 +9,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from worker_runtime.bullmq.cluster import redis_connection
 from worker_runtime.bullmq.engine import EngineOptions, QueueEngine
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.settlement import Complete, Settlement
 from worker_runtime.loops import StopSignal
+from worker_runtime.redis.cluster import redis_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from worker_runtime.bullmq.address import RedisAddress
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.leases import Lease
+    from worker_runtime.redis.address import RedisAddress
+    from worker_runtime.redis.connection import RedisConnection
 
 QUEUE = QueueName("intelliflow", "events")
 QUICK = EngineOptions(concurrency=10, lock_ms=1_000, renew_seconds=0.2, stalled_interval_ms=300)

@@ -13,7 +13,7 @@ from embedded_stack import RedisServer, process
 from embedded_stack.binaries import valkey_server
 from embedded_stack.ports import free_port
 from engine_harness import until
-from worker_runtime.bullmq.address import RedisAddress, Server, read_sentinels
+from worker_runtime.redis.address import RedisAddress, Server, read_sentinels
 from worker_suite import wait_for
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from embedded_stack import process
 from embedded_stack.ports import free_port
 from redis_servers import PASSWORD, ConfiguredRedis, Node, as_node, sentinel_lines
-from worker_runtime.bullmq.address import Server
+from worker_runtime.redis.address import Server
 
 if TYPE_CHECKING:
     import subprocess

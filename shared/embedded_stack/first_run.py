@@ -23,7 +23,7 @@ from embedded_stack.stack import Stack, running_stack
 from embedded_stack.terminal import log_warnings_only, say, show
 from embedded_stack.worker_process import WorkerFailedError
 from worker_ops.migrations import MigrationError
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

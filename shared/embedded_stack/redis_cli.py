@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from embedded_stack.terminal import log_warnings_only, say
-from worker_runtime.bullmq.connection import RedisConnection, RedisError, RedisUnavailable
+from worker_runtime.redis.connection import RedisConnection, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from worker_ops.exit_codes import ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
 from worker_ops.output import FORMATS, say, write_rows
 from worker_ops.queues import queue_rows
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.settings import SettingsError, WorkerSettings, load
 
 if TYPE_CHECKING:

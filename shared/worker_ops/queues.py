@@ -6,16 +6,16 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from worker_runtime.bullmq.cluster import redis_connection
 from worker_runtime.bullmq.producer import JobQueue
+from worker_runtime.redis.cluster import redis_connection
 from worker_runtime.settings.queues import QUEUES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from worker_ops.output import Row
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.producer import QueueCounts
+    from worker_runtime.redis.connection import RedisConnection
     from worker_runtime.settings import WorkerSettings
 
 # A person waits for it.

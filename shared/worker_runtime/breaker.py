@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.state import BreakerLimits, BreakerPosition, BreakerReading, BreakerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.metrics import DependencyMetrics
+    from worker_runtime.redis.connection import RedisConnection
     from worker_runtime.state import BreakerVerb
 
 log = structlog.get_logger()

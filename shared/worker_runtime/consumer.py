@@ -40,12 +40,12 @@ from worker_runtime.time_limit import TimeLimit
 if TYPE_CHECKING:
     from random import Random
 
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.leases import Lease
     from worker_runtime.bullmq.names import QueueName
     from worker_runtime.bullmq.scripts import ClaimedJob
     from worker_runtime.loops import Heartbeat, StopSignal
     from worker_runtime.metrics import QueueMetrics
+    from worker_runtime.redis.connection import RedisConnection
     from worker_runtime.retry import RetryPolicy
 
 log = structlog.get_logger()

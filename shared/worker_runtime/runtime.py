@@ -16,8 +16,6 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from worker_runtime.breaker import Breaker, Breakers
-from worker_runtime.bullmq.cluster import redis_connection
-from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.scripts import Limit
@@ -29,16 +27,18 @@ from worker_runtime.health import HealthServer
 from worker_runtime.health_board import HealthBoard, Identity
 from worker_runtime.loop_guard import LoopGuard
 from worker_runtime.metrics import Metrics
+from worker_runtime.redis.cluster import redis_connection
+from worker_runtime.redis.connection import RedisUnavailable
 from worker_runtime.settings import WorkerSettings
 from worker_runtime.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.engine import Gate
     from worker_runtime.consumer import Handler
     from worker_runtime.ending import StopOrders
+    from worker_runtime.redis.connection import RedisConnection
 
 S = TypeVar("S", bound=WorkerSettings, default=WorkerSettings)
 M = TypeVar("M", bound=BaseModel)

@@ -12,10 +12,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from worker_runtime.bullmq.connection import Script
+from worker_runtime.redis.connection import Script
 
 if TYPE_CHECKING:
-    from worker_runtime.bullmq.connection import RedisConnection
+    from worker_runtime.redis.connection import RedisConnection
 
 DAY_SECONDS = 86_400
 SENT_TTL_SECONDS = 7 * DAY_SECONDS

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
@@ -31,6 +30,7 @@ from worker_runtime.job import Children, Job
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import Metrics
 from worker_runtime.outcome import Hold, Outcome
+from worker_runtime.redis.connection import RedisConnection
 from worker_runtime.retry import RetryPolicy, ScheduledRetry
 
 if TYPE_CHECKING:

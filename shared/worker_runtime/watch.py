@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.health_board import Snapshot, queue_report
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,9 +30,9 @@ from benchmarks.soak_accounts import Account, account, summary, table  # noqa: E
 from benchmarks.soak_fleet import Fleet, Kind  # noqa: E402
 from interop.node_packages import node_packages  # noqa: E402
 from redis_servers import ConfiguredRedis  # noqa: E402
-from worker_runtime.bullmq.connection import RedisConnection, RedisUnavailable  # noqa: E402
 from worker_runtime.bullmq.names import QueueName  # noqa: E402
 from worker_runtime.bullmq.producer import JobQueue, NewJob  # noqa: E402
+from worker_runtime.redis.connection import RedisConnection, RedisUnavailable  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

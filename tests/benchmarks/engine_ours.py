@@ -14,7 +14,6 @@ import uvloop
 from pydantic import BaseModel
 
 from benchmarks.stopwatch import Arrivals, Stopwatch, Task, say
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
@@ -23,6 +22,7 @@ from worker_runtime.consumer import Consumer, ConsumerOptions, Handler
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import Metrics
 from worker_runtime.outcome import Done, Outcome
+from worker_runtime.redis.connection import RedisConnection
 from worker_runtime.retry import ScheduledRetry
 
 if TYPE_CHECKING:

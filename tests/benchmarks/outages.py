@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.alertness import producer
 from benchmarks.contenders import BODY, Contender, fresh_redis
-from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.bullmq.producer import NewJob
+from worker_runtime.redis.connection import RedisUnavailable
 
 HELD_JOBS = 10
 # Longer is shown as this.

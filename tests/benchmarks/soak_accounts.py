@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.soak_fleet import Fleet, Kill, Kind, Member
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.names import QueueName
+    from worker_runtime.redis.connection import RedisConnection
 
 # A command may reach Redis a little after its sender's end, and notes are written a little beside what they are of.
 LATE_SECONDS = 0.05

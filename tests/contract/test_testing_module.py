@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from embedded_stack.ports import free_port
 from worker_runtime import DeadLetter, Defer, Done, Hold, Job, Outcome, PermanentError, Retry
-from worker_runtime.bullmq.connection import RedisConnection, RedisUnavailable
+from worker_runtime.redis.connection import RedisConnection, RedisUnavailable
 from worker_runtime.retry import ScheduledRetry
 from worker_runtime.testing import Ended, Heard, job_for, running
 

@@ -15,9 +15,9 @@ import pytest
 
 import worker_runtime
 from engine_harness import until
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
+from worker_runtime.redis.connection import RedisConnection
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "write-a-worker.md").read_text()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from worker_runtime.breaker import Breaker, Breakers, CircuitOpen
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.metrics import Metrics
+from worker_runtime.redis.connection import RedisConnection
 from worker_runtime.state import AlreadySent, BreakerPosition, Claimed, DeliveryRecords, InProgress, Unknown
 
 if TYPE_CHECKING:

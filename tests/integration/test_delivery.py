@@ -22,10 +22,10 @@ from notifications_worker.notification import Notification
 from notifications_worker.templates import Templates
 from scripted_smtp import ACCEPT_AND_CLOSE, HANG, After, ScriptedSmtp
 from worker_runtime.breaker import Breaker, Breakers
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.clock import SystemClock
 from worker_runtime.metrics import Metrics
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+from worker_runtime.redis.connection import RedisConnection
 from worker_runtime.state import DeliveryRecords
 from worker_runtime.testing import job_for
 

@@ -16,9 +16,9 @@ import pytest_asyncio
 from embedded_stack.ports import free_port
 from engine_harness import until
 from scripted_smtp import ACCEPT_AND_HANG, ScriptedSmtp
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
+from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

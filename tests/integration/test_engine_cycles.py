@@ -15,9 +15,9 @@ import pytest
 
 from engine_harness import QUICK, Bench, bench, until
 from fault_proxy import FaultProxy
-from worker_runtime.bullmq.cluster import redis_connection
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Delay, Settlement
+from worker_runtime.redis.cluster import redis_connection
 
 if TYPE_CHECKING:
     from worker_runtime.bullmq.leases import Lease

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine_harness import QUEUE, QUICK, Bench, bench, until
-from worker_runtime.bullmq.connection import RedisConnection, RedisError, RedisUnavailable
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Settlement
+from worker_runtime.redis.connection import RedisConnection, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

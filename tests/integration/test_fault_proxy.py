@@ -14,10 +14,10 @@ from bullmq import Queue
 from engine_harness import QUICK, Bench, bench
 from fault_proxy import Command, Cuts, FaultProxy, When
 from worker_runtime.bullmq import producer, scripts
-from worker_runtime.bullmq.connection import RedisConnection, RedisUnavailable, Script
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.redis.connection import RedisConnection, RedisUnavailable, Script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -14,9 +14,9 @@ import pytest
 
 from embedded_stack.ports import free_port
 from tiny_process import SCRIPT, tiny
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
+from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

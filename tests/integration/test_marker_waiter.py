@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.waiter import MarkerWaiter
+from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

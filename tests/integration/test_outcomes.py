@@ -13,12 +13,12 @@ import pytest
 from pydantic import BaseModel
 
 from engine_harness import QUEUE, QUICK, Bench, bench
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.consumer import Consumer, ConsumerOptions
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import Metrics
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+from worker_runtime.redis.connection import RedisConnection
 from worker_runtime.retry import ScheduledRetry
 
 if TYPE_CHECKING:

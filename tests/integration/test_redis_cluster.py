@@ -16,12 +16,12 @@ from redis.asyncio.cluster import RedisCluster
 
 from engine_harness import QUICK, Bench, bench, until
 from redis_servers import PASSWORD, Cluster, ConfiguredRedis, cluster, waiting_jobs
-from worker_runtime.bullmq.cluster import ClusterConnection, slot_of
-from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, Settlement
 from worker_runtime.bullmq.waiter import MarkerWaiter
+from worker_runtime.redis.cluster import ClusterConnection, slot_of
+from worker_runtime.redis.connection import RedisUnavailable
 from worker_runtime.state import BreakerLimits, BreakerPosition, BreakerState
 
 if TYPE_CHECKING:

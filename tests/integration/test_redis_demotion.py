@@ -11,9 +11,9 @@ import pytest
 
 from engine_harness import QUICK, Bench, bench, until
 from redis_servers import PASSWORD, ConfiguredRedis
-from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Settlement
+from worker_runtime.redis.connection import RedisUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path

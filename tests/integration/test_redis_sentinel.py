@@ -14,9 +14,9 @@ import pytest
 
 from engine_harness import QUEUE, QUICK, Bench, bench, until
 from redis_servers import MASTER, Guarded, guarded, waiting_jobs
-from worker_runtime.bullmq.connection import RedisConnection, RedisUnavailable
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Settlement
+from worker_runtime.redis.connection import RedisConnection, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

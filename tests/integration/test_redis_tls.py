@@ -14,12 +14,12 @@ import trustme
 from engine_harness import Bench, bench, until
 from redis_servers import PASSWORD, waiting_jobs
 from tls_servers import TlsRedis
-from worker_runtime.bullmq.address import RedisAddress, Server
-from worker_runtime.bullmq.connection import RedisConnection, RedisError, RedisUnavailable
 from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.redis.address import RedisAddress, Server
+from worker_runtime.redis.connection import RedisConnection, RedisError, RedisUnavailable
 from worker_runtime.state import BreakerLimits, BreakerState, DeliveryRecords
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import trustme
 from engine_harness import QUICK, Bench, bench, until
 from redis_servers import MASTER, PASSWORD, cluster
 from tls_servers import ADDRESS, TlsNode, TlsRedis, TlsSentinel
-from worker_runtime.bullmq.address import RedisAddress, Server
-from worker_runtime.bullmq.cluster import slot_of
-from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.settlement import Complete, Delay, Settlement
+from worker_runtime.redis.address import RedisAddress, Server
+from worker_runtime.redis.cluster import slot_of
+from worker_runtime.redis.connection import RedisUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path

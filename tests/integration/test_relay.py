@@ -19,11 +19,11 @@ from events_worker.event import EventJob
 from events_worker.relay import Relay
 from events_worker.store import DatabaseUnavailable, OutboxStore
 from events_worker.upkeep import ARCHIVE_BATCH, Upkeep
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import OutboxMetrics
+from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

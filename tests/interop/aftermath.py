@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.names import QueueName
+    from worker_runtime.redis.connection import RedisConnection
 
 LISTS = ("wait", "active", "paused")
 # Those whose order is a promise, and those ordered by moments, which two jobs may share.

@@ -6,8 +6,8 @@ import pytest
 
 from interop.node_packages import node_packages
 from interop.node_peer import NodePeer, node_peer
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
+from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

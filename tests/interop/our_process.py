@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from interop.behaviours import Task, behave
 from interop.our_worker import LIKE_NODE, our_worker
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
+from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from interop.behaviours import Task, behave
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.engine import EngineOptions
 from worker_runtime.consumer import Consumer, ConsumerOptions
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import Metrics
+from worker_runtime.redis.connection import RedisConnection
 from worker_runtime.retry import JobOptionsRetry
 
 if TYPE_CHECKING:

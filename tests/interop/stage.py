@@ -11,8 +11,8 @@ from interop.aftermath import until
 from interop.behaviours import Actor
 from interop.node_peer import node_peer
 from interop.our_worker import LIKE_NODE, OWN_OPTIONS, our_worker
-from worker_runtime.bullmq.connection import RedisConnection
 from worker_runtime.bullmq.names import QueueName
+from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

@@ -24,8 +24,8 @@ from worker_runtime.bullmq.producer import JobQueue, NewJob
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.names import QueueName
+    from worker_runtime.redis.connection import RedisConnection
 
 pytestmark = pytest.mark.needs("node", "npm")
 

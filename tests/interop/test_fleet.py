@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from interop.behaviours import Task
     from interop.node_peer import NodePeer
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.names import QueueName
     from worker_runtime.job import Job
+    from worker_runtime.redis.connection import RedisConnection
 
 pytestmark = pytest.mark.needs("node", "npm")
 

@@ -12,8 +12,8 @@ from interop.node_peer import NodePeer, NodeRefusedError
 from worker_runtime.bullmq.producer import JobQueue, NewJob
 
 if TYPE_CHECKING:
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.names import QueueName
+    from worker_runtime.redis.connection import RedisConnection
 
 pytestmark = pytest.mark.needs("node", "npm")
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from interop.node_peer import NodePeer
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.job import Job
+    from worker_runtime.redis.connection import RedisConnection
 
 pytestmark = pytest.mark.needs("node", "npm")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.crc import key_slot
 
-from worker_runtime.bullmq.address import RedisAddress, Server, read_sentinels
-from worker_runtime.bullmq.cluster import Redirection, read_redirection, slot_of
+from worker_runtime.redis.address import RedisAddress, Server, read_sentinels
+from worker_runtime.redis.cluster import Redirection, read_redirection, slot_of
 from worker_runtime.settings.scale_out import HASH_TAG
 
 

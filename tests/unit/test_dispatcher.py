@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 from events_worker.contracts import load_contracts
 from events_worker.dispatcher import Dispatcher, composed
 from events_worker.event import EventJob
-from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+from worker_runtime.redis.connection import RedisUnavailable
 from worker_runtime.testing import job_for
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import pytest
 from pydantic import Field, model_validator
 
-from worker_runtime.bullmq.address import RedisAddress, Server
+from worker_runtime.redis.address import RedisAddress, Server
 from worker_runtime.settings import (
     DatabaseUrl,
     HealthPort,

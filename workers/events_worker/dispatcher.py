@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from events_worker.event import EventJob, matches
-from worker_runtime.bullmq.connection import RedisUnavailable
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+from worker_runtime.redis.connection import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ import structlog
 
 from events_worker.outbox import backoff_seconds, sort_out
 from events_worker.store import DatabaseUnavailable
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.loops import Heartbeat
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from events_worker.outbox import Batch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from notifications_worker.notification import Notification

@@ -18,9 +18,9 @@ from notifications_worker.channel import Circuit, NotAccepted
 from notifications_worker.claim import Claim
 from notifications_worker.notification import DeliveryResult
 from worker_runtime.breaker import CircuitOpen
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.logs import bound
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, PermanentError, Retry
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.state import AlreadySent, InProgress, Unknown
 
 if TYPE_CHECKING:

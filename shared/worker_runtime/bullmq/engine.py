@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from worker_runtime.bullmq import schedules
-from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases, last_claimed_first
 from worker_runtime.bullmq.scripts import NOTHING_ASKED, Answer, ClaimedJob, Limit, QueueScripts
 from worker_runtime.bullmq.settlement import HandBack, Settlement
 from worker_runtime.bullmq.settler import Refused, Settler, give_up
 from worker_runtime.bullmq.waiter import MarkerWaiter
 from worker_runtime.loops import UNWIND_SECONDS, Heartbeat, StopSignal, wait_at_most
+from worker_runtime.redis.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from worker_runtime.bullmq.connection import RedisConnection
     from worker_runtime.bullmq.names import QueueName
+    from worker_runtime.redis.connection import RedisConnection
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from worker_runtime.bullmq.connection import RedisError, RedisUnavailable
 from worker_runtime.loops import wait_at_most
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,7 +11,7 @@ from worker_runtime.bullmq.scripts import ClaimedJob, read_integer, shipped
 from worker_runtime.job import Children
 
 if TYPE_CHECKING:
-    from worker_runtime.bullmq.connection import RedisConnection
+    from worker_runtime.redis.connection import RedisConnection
 
 PROGRESS = shipped("updateProgress-3")
 LOG = shipped("addLog-2")

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from worker_runtime.bullmq.connection import RedisError
 from worker_runtime.bullmq.job_options import refuse_options, stored
 from worker_runtime.bullmq.names import QueueName, refuse_job_id
 from worker_runtime.bullmq.scripts import now_ms, read_integer, shipped
+from worker_runtime.redis.connection import RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker_runtime.bullmq.connection import RedisConnection, Script, ScriptCall
+    from worker_runtime.redis.connection import RedisConnection, Script, ScriptCall
 
 ADD_STANDARD = shipped("addStandardJob-9")
 ADD_DELAYED = shipped("addDelayedJob-6")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
-from worker_runtime.bullmq.connection import Argument, RedisConnection, Script
+from worker_runtime.redis.connection import Argument, RedisConnection, Script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 from worker_runtime.bullmq.scripts import (
     CHILDREN_FAILED,
     CHILDREN_PENDING,
@@ -20,6 +19,7 @@ from worker_runtime.bullmq.scripts import (
     read_integer,
 )
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.redis.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 from worker_runtime.retry import sane_number
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker_runtime.bullmq.connection import PAUSE_AFTER_ERROR_SECONDS, RedisConnection, RedisError, RedisUnavailable
+from worker_runtime.redis.connection import PAUSE_AFTER_ERROR_SECONDS, RedisConnection, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from worker_runtime.bullmq.names import QueueName

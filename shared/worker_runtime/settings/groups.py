@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from worker_runtime.bullmq.address import read_sentinels
+from worker_runtime.redis.address import read_sentinels
 from worker_runtime.settings.kinds import (
     Allowed,
     HealthPort,

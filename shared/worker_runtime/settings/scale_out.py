@@ -10,7 +10,7 @@ from worker_runtime.settings.queues import known_queues
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker_runtime.bullmq.address import RedisAddress
+    from worker_runtime.redis.address import RedisAddress
     from worker_runtime.settings.worker import WorkerSettings
 
 # Redis hashes what is between the first { and the } after it, if that is something.

@@ -9,9 +9,9 @@ from pydantic import SecretStr, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from worker_runtime.bullmq.address import RedisAddress, Server, read_sentinels
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.redaction import MASK
+from worker_runtime.redis.address import RedisAddress, Server, read_sentinels
 from worker_runtime.retry import ScheduledRetry
 from worker_runtime.settings import environment, scale_out
 from worker_runtime.settings.environment import Environment

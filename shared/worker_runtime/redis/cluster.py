@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from worker_runtime.bullmq.address import RedisAddress, Server
-from worker_runtime.bullmq.connection import RedisConnection
-from worker_runtime.bullmq.wire import Argument, RedisError, RedisUnavailable, ask_any
+from worker_runtime.redis.address import RedisAddress, Server
+from worker_runtime.redis.connection import RedisConnection
+from worker_runtime.redis.wire import Argument, RedisError, RedisUnavailable, ask_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from worker_runtime.bullmq.connection import Script, ScriptCall
+    from worker_runtime.redis.connection import Script, ScriptCall
 
 Send = Callable[[RedisConnection], Awaitable[Any]]
 MOST_REDIRECTIONS = 5

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import hiredis
 import structlog
 
-from worker_runtime.bullmq.wire import UNREACHABLE, RedisUnavailable, Wire, ask_any, connect, sentence
+from worker_runtime.redis.wire import UNREACHABLE, RedisUnavailable, Wire, ask_any, connect, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker_runtime.bullmq.address import RedisAddress, Server
+    from worker_runtime.redis.address import RedisAddress, Server
 
 log = structlog.get_logger()
 

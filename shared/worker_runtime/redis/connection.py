@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 import structlog
 
-from worker_runtime.bullmq.address import RedisAddress, Server
-from worker_runtime.bullmq.sentinels import Sentinels
-from worker_runtime.bullmq.wire import (
+from worker_runtime.redis.address import RedisAddress, Server
+from worker_runtime.redis.sentinels import Sentinels
+from worker_runtime.redis.wire import (
     NOT_NOW,
     UNREACHABLE,
     Argument,

@@ -13,7 +13,7 @@ import hiredis
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker_runtime.bullmq.address import Server
+    from worker_runtime.redis.address import Server
 
 Argument = bytes | str | int | float
 WRITE_EVERY = 8
