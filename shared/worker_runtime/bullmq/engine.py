@@ -118,7 +118,6 @@ class QueueEngine:
         self._look = True
         # Of the claims made at once, as long as each brings a job. The first job brings none: it may be the only one.
         self._doublings = -1
-        self._delayed = False
         self._held_until = 0.0
         self._bug: BaseException | None = None
         self.heartbeat = Heartbeat()
@@ -218,7 +217,6 @@ class QueueEngine:
         found = [answer.job is not None for answer in answers]
         self._doublings = self._doublings + 1 if all(found) else -1
         self._look = any(found) or any(answer.limited_ms > 0 for answer in answers)
-        self._delayed = any(answer.next_delayed_ms > 0 for answer in answers)
 
     def _take_note(self, answer: Answer) -> None:
         self._hold(answer.limited_ms / 1000)
@@ -236,7 +234,7 @@ class QueueEngine:
         return not (self._stopping or self._on_hold)
 
     def _note_idleness(self) -> None:
-        if self._chains or self._look or self._on_hold or self._delayed:
+        if self._chains or self._look or self._on_hold or self._waiter.knows_of_delayed:
             self.idle.clear()
         else:
             self.idle.set()

@@ -32,6 +32,11 @@ class MarkerWaiter:
         self._read: asyncio.Task[float] | None = None
         self._due = 0.0
 
+    @property
+    def knows_of_delayed(self) -> bool:
+        """Whether a job is known that will run later."""
+        return self._due > 0
+
     def expect_delayed(self, due_ms: int) -> None:
         """Wake for a delayed job by a local timer: a blocking read's own timeout is up to 90 ms late."""
         if due_ms:
