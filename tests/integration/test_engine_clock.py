@@ -107,7 +107,7 @@ async def test_a_step_forward_brings_delayed_jobs_early(queue: Bench, clock: Ste
 
 
 async def knows_of_a_delay(running: Running) -> bool:
-    return running.engine._delayed
+    return running.engine._waiter.knows_of_delayed
 
 
 async def test_a_step_back_makes_delayed_jobs_late_and_no_others(queue: Bench, clock: SteppedClock) -> None:
