@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from interop.our_worker import LIKE_NODE
 from interop.scenarios.jobs import a_job, failing, run
@@ -12,14 +12,26 @@ from interop.stage import Scenario
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from interop.stage import Stage
+    from interop.stage import Added, Stage
 
 
-def aged(first: Any, then: Any) -> Callable[[Stage], Awaitable[None]]:
-    """A job, and one that comes when the first is over a second old."""
-    return run(first, then)
+def an_hour_later(new: Added, *old: Added) -> Callable[[Stage], Awaitable[None]]:
+    """Let an hour pass between old jobs and a new one: as Redis remembers it, for nobody wants to wait."""
+
+    async def play(stage: Stage) -> None:
+        await stage.add(*old)
+        await stage.open()
+        await stage.quiet()
+        for state in ("completed", "failed"):
+            for job in old:
+                await stage.redis.call("ZADD", stage.queue.key(state), "XX", "INCR", -AN_HOUR_MS, job["opts"]["jobId"])
+        await stage.add(new)
+        await stage.quiet()
+
+    return play
 
 
+AN_HOUR_MS = 3_600_000
 MANY = [a_job(f"j{n}") for n in range(4)]
 MANY_FAILING = [failing(f"j{n}") for n in range(4)]
 
@@ -28,11 +40,11 @@ RETENTION = [
     Scenario("by count", run(*(a_job(f"j{n}", removeOnComplete=2) for n in range(4)))),
     Scenario("failed by count", run(*(failing(f"j{n}", 1, removeOnFail={"count": 1}) for n in range(3)))),
     Scenario("all", run(a_job("a", removeOnComplete=False), failing("b", 1, removeOnFail=False))),
-    Scenario("by age", aged(a_job("old"), a_job("new", delay=1_200, removeOnComplete={"age": 1}))),
-    Scenario("failed by age", aged(failing("old"), failing("new", 1, delay=1_200, removeOnFail={"age": 1}))),
+    Scenario("by age", an_hour_later(a_job("new", removeOnComplete={"age": 60}), a_job("old"))),
+    Scenario("failed by age", an_hour_later(failing("new", 1, removeOnFail={"age": 60}), failing("old"))),
     Scenario(
         "by age, a few at a time",
-        run(*MANY, a_job("new", delay=1_200, removeOnComplete={"age": 1, "limit": 2})),
+        an_hour_later(a_job("new", removeOnComplete={"age": 60, "limit": 2}), *MANY),
     ),
     Scenario(
         "the queue's, by count",
@@ -42,9 +54,9 @@ RETENTION = [
     ),
     Scenario(
         "the queue's, by age",
-        run(*MANY, a_job("new", delay=1_200)),
-        theirs={"removeOnComplete": {"age": 1}},
-        ours=replace(LIKE_NODE, keep_completed={"age": 1}),
+        an_hour_later(a_job("new"), *MANY),
+        theirs={"removeOnComplete": {"age": 60}},
+        ours=replace(LIKE_NODE, keep_completed={"age": 60}),
     ),
     Scenario(
         "the queue's, overruled by a job",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from interop.stage import Added, Stage
 
 EVERY_SECOND = "* * * * * *"
+A_SECOND_S_EARLY_PART = 0.4
 TEMPLATE: Added = {"name": "complete", "data": {"n": 1}}
 
 
@@ -21,11 +23,20 @@ def scheduled(repeat: dict[str, Any], template: Added = TEMPLATE) -> Callable[[S
     """Set up a schedule that comes to an end by itself, and wait for it."""
 
     async def play(stage: Stage) -> None:
+        if "pattern" in repeat:
+            await early_in_a_second()
         await stage.node.queue("upsertJobScheduler", "tick", with_moments(repeat), template)
         await stage.open()
         await stage.quiet()
 
     return play
+
+
+async def early_in_a_second() -> None:
+    """Wait for one: if it ended while a schedule is set up, its first job would be due at once, and not delayed."""
+    passed = time.time() % 1
+    if passed > A_SECOND_S_EARLY_PART:
+        await asyncio.sleep(1 - passed)  # Only the clock knows.
 
 
 def with_moments(repeat: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +47,7 @@ def with_moments(repeat: dict[str, Any]) -> dict[str, Any]:
 
 async def until_a_moment(stage: Stage) -> None:
     """Two seconds begin before the end, whenever this is played."""
+    await early_in_a_second()
     end = (time.time_ns() // 10**9 + 1) * 1000 + 1500
     await stage.node.queue("upsertJobScheduler", "tick", {"pattern": EVERY_SECOND, "endDate": end}, TEMPLATE)
     await stage.open()
@@ -63,6 +75,7 @@ async def to_cron(stage: Stage) -> None:
     await stage.node.queue("upsertJobScheduler", "tick", {"every": A_MINUTE}, TEMPLATE)
     await stage.open()
     await stage.has_completed(1)
+    await early_in_a_second()
     await stage.node.queue("upsertJobScheduler", "tick", {"pattern": EVERY_SECOND, "limit": 1}, TEMPLATE)
     await stage.quiet()
 
