@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from worker_runtime.breaker import Breaker, Breakers
-from worker_runtime.bullmq.engine import EngineOptions
+from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.clock import Clock, SystemClock

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from worker_runtime.bullmq.engine import EngineOptions
+from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
 from worker_runtime.consumer import DEFERRED_BECAUSE, Consumer, ConsumerOptions

@@ -14,7 +14,7 @@ import uvloop
 from pydantic import BaseModel
 
 from benchmarks.stopwatch import Arrivals, Stopwatch, Task, say
-from worker_runtime.bullmq.engine import EngineOptions
+from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue, NewJob
 from worker_runtime.bullmq.scripts import Limit

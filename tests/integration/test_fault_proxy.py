@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from worker_runtime.bullmq.leases import Lease
-    from worker_runtime.bullmq.scripts import ClaimedJob
+    from worker_runtime.bullmq.claimed import ClaimedJob
 
 T = TypeVar("T")
 # Quick to look for what a lost answer left behind; no lock expires, so that nothing else brings it to light.

@@ -14,7 +14,7 @@ import trustme
 from engine_harness import Bench, bench, until
 from redis_servers import PASSWORD, waiting_jobs
 from tls_servers import TlsRedis
-from worker_runtime.bullmq.engine import EngineOptions
+from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement

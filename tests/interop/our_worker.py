@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from interop.behaviours import Task, behave
-from worker_runtime.bullmq.engine import EngineOptions
+from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.consumer import Consumer, ConsumerOptions
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import Metrics

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from interop.node_peer import NodePeer
-    from worker_runtime.bullmq.engine import EngineOptions
+    from worker_runtime.bullmq.engine_options import EngineOptions
     from worker_runtime.retry import RetryPolicy
 
 Added = dict[str, Any]

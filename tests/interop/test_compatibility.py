@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from interop.scenarios import SCENARIOS
-from worker_runtime.bullmq.engine import EngineOptions
+from worker_runtime.bullmq.engine_options import EngineOptions
 
 if TYPE_CHECKING:
     from interop.node_peer import NodePeer

@@ -16,7 +16,8 @@ import structlog
 
 from worker_runtime.bullmq import schedules
 from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases, last_claimed_first
-from worker_runtime.bullmq.scripts import NOTHING_ASKED, Answer, ClaimedJob, Limit, QueueScripts
+from worker_runtime.bullmq.claimed import NOTHING_ASKED, Answer, ClaimedJob
+from worker_runtime.bullmq.scripts import Limit, QueueScripts
 from worker_runtime.bullmq.settlement import HandBack, Settlement
 from worker_runtime.bullmq.settler import Refused, Settler, give_up
 from worker_runtime.bullmq.waiter import MarkerWaiter
@@ -31,37 +32,9 @@ log = structlog.get_logger()
 
 Execute = Callable[[Lease], Awaitable[Settlement]]
 Gate = Callable[[], Awaitable[float]]
-DAY_SECONDS = 86_400
 TICK_SECONDS = 1.0
 GATHER_SECONDS = 0.02
 MOST_DOUBLINGS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How one queue is worked. Retention applies where a job's own options say nothing.
-
-    `metrics_minutes` is how far back BullMQ's own counters go, Node's `getMetrics` (0: nobody counts).
-    """
-
-    concurrency: int = 10
-    lock_ms: int = 10_000
-    renew_seconds: float = 2.0
-    stalled_interval_ms: int = 2_500
-    max_stalls: int = 2
-    metrics_minutes: int = 0
-    limit: Limit | None = None
-    worker: str = "worker"
-    keep_completed: Mapping[str, int] = field(default_factory=lambda: {"age": DAY_SECONDS, "count": 100_000})
-    keep_failed: Mapping[str, int] = field(default_factory=lambda: {"age": 30 * DAY_SECONDS})
-
-
-class EngineCounters(LeaseCounters, Protocol):
-    """The metrics an engine moves."""
-
-    def handed_back(self, jobs: int) -> None:
-        """Count jobs returned to `wait` because this process stops."""
-        ...
 
 
 class QueueEngine:

@@ -20,7 +20,8 @@ from worker_runtime.redis.connection import RedisError, RedisUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from worker_runtime.bullmq.scripts import Claim, ClaimedJob, QueueScripts
+    from worker_runtime.bullmq.claimed import Claim, ClaimedJob
+    from worker_runtime.bullmq.scripts import QueueScripts
 
 log = structlog.get_logger()
 

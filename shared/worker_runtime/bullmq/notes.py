@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker_runtime.bullmq.scripts import ClaimedJob, read_integer, shipped
+from worker_runtime.bullmq.claimed import ClaimedJob, read_integer
+from worker_runtime.bullmq.scripts import shipped
 from worker_runtime.job import Children
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import msgpack
 
 from worker_runtime.bullmq.job_options import refuse_options, stored
 from worker_runtime.bullmq.names import QueueName, refuse_job_id
-from worker_runtime.bullmq.scripts import now_ms, read_integer, shipped
+from worker_runtime.bullmq.claimed import read_integer
+from worker_runtime.bullmq.scripts import now_ms, shipped
 from worker_runtime.redis.connection import RedisError
 
 if TYPE_CHECKING:

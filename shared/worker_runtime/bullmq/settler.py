@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from worker_runtime.bullmq.scripts import (
-    CHILDREN_FAILED,
-    CHILDREN_PENDING,
-    MISSING_JOB,
-    MISSING_LOCK,
-    NOTHING_ASKED,
-    Answer,
-    read_integer,
-)
+from worker_runtime.bullmq.claimed import NOTHING_ASKED, Answer, read_integer
+from worker_runtime.bullmq.scripts import CHILDREN_FAILED, CHILDREN_PENDING, MISSING_JOB, MISSING_LOCK
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
 from worker_runtime.redis.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 from worker_runtime.retry import sane_number
@@ -26,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker_runtime.bullmq.leases import Lease, Leases
-    from worker_runtime.bullmq.scripts import ClaimedJob, QueueScripts
+    from worker_runtime.bullmq.claimed import ClaimedJob
+    from worker_runtime.bullmq.scripts import QueueScripts
 
 log = structlog.get_logger()
 
