@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.engine import QueueEngine
+from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.settlement import Complete, Settlement

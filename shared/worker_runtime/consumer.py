@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 from pydantic import BaseModel
 
-from worker_runtime.bullmq.engine_options import EngineOptions
+from worker_runtime.bullmq.claimed import read_integer
 from worker_runtime.bullmq.engine import Gate, QueueEngine
 from worker_runtime.bullmq.notes import JobNotes
-from worker_runtime.bullmq.claimed import read_integer
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
 from worker_runtime.job import Job
 from worker_runtime.logs import JobInHand, job_in_hand, redact
@@ -41,9 +40,10 @@ from worker_runtime.time_limit import TimeLimit
 if TYPE_CHECKING:
     from random import Random
 
+    from worker_runtime.bullmq.claimed import ClaimedJob
+    from worker_runtime.bullmq.engine_options import EngineOptions
     from worker_runtime.bullmq.leases import Lease
     from worker_runtime.bullmq.names import QueueName
-    from worker_runtime.bullmq.claimed import ClaimedJob
     from worker_runtime.loops import Heartbeat, StopSignal
     from worker_runtime.metrics import QueueMetrics
     from worker_runtime.redis.connection import RedisConnection

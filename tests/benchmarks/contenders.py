@@ -95,14 +95,16 @@ def told(task: Task) -> dict[str, str]:
 
 OURS = Contender("ours", (sys.executable, str(HERE / "engine_ours.py")))
 STOCK = Contender("stock Python", (sys.executable, str(HERE / "engine_stock.py")))
+STOCK_ON_UVLOOP = Contender("stock, uvloop", (*STOCK.command, "uvloop"))
 
 
 def contenders() -> list[Contender]:
     """Return all that can run here."""
     if not (shutil.which("node") and shutil.which("npm")):
         sys.stderr.write("left out: Node (node and npm not found)\n")
-        return [STOCK, OURS]
-    return [STOCK, Contender("Node", ("node", str(HERE / "engine_node.mjs"), str(node_packages()))), OURS]
+        return [STOCK, STOCK_ON_UVLOOP, OURS]
+    node = Contender("Node", ("node", str(HERE / "engine_node.mjs"), str(node_packages())))
+    return [STOCK, STOCK_ON_UVLOOP, node, OURS]
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""The `bullmq` package's own Queue and Worker as a contender, on uvloop, which is kinder to it than its default."""
+"""The `bullmq` package's own Queue and Worker as a contender, on the loop it gets or, asked by a word, on uvloop."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 import uvloop
@@ -58,4 +59,5 @@ def options(task: Task) -> dict[str, Any]:
 
 if __name__ == "__main__":
     given = Task.given()
-    uvloop.run({"enqueue": enqueue, "work": work, "watch": watch}[given.role](given))
+    run = uvloop.run if "uvloop" in sys.argv else asyncio.run
+    run({"enqueue": enqueue, "work": work, "watch": watch}[given.role](given))

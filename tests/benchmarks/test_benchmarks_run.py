@@ -23,7 +23,8 @@ def measured(*arguments: str) -> Any:
 @pytest.mark.needs("node", "npm")
 def test_the_engine_s_speed_is_measured_beside_both_others() -> None:
     rows = measured("--parts", "throughput", "--jobs", "150")["throughput"]
-    everybody = {("Node", 50), ("stock Python", 50), ("ours", 10), ("ours", 50), ("ours", 200)}
+    others = {("Node", 50), ("stock Python", 50), ("stock, uvloop", 50)}
+    everybody = others | {("ours", 10), ("ours", 50), ("ours", 200)}
     assert {(row["contender"], row["concurrency"]) for row in rows} == everybody
     assert all(row["jobsPerSecond"] > 0 and row["enqueuedPerSecond"] > 0 for row in rows)
 

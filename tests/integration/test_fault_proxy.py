@@ -22,8 +22,8 @@ from worker_runtime.redis.connection import RedisConnection, RedisUnavailable, S
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from worker_runtime.bullmq.leases import Lease
     from worker_runtime.bullmq.claimed import ClaimedJob
+    from worker_runtime.bullmq.leases import Lease
 
 T = TypeVar("T")
 # Quick to look for what a lost answer left behind; no lock expires, so that nothing else brings it to light.

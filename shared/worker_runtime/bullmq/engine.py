@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
 from worker_runtime.bullmq import schedules
-from worker_runtime.bullmq.leases import Lease, LeaseCounters, Leases, last_claimed_first
 from worker_runtime.bullmq.claimed import NOTHING_ASKED, Answer, ClaimedJob
-from worker_runtime.bullmq.scripts import Limit, QueueScripts
+from worker_runtime.bullmq.leases import Lease, Leases, last_claimed_first
+from worker_runtime.bullmq.scripts import QueueScripts
 from worker_runtime.bullmq.settlement import HandBack, Settlement
 from worker_runtime.bullmq.settler import Refused, Settler, give_up
 from worker_runtime.bullmq.waiter import MarkerWaiter
@@ -25,6 +24,7 @@ from worker_runtime.loops import UNWIND_SECONDS, Heartbeat, StopSignal, wait_at_
 from worker_runtime.redis.connection import PAUSE_AFTER_ERROR_SECONDS, RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
+    from worker_runtime.bullmq.engine_options import EngineCounters, EngineOptions
     from worker_runtime.bullmq.names import QueueName
     from worker_runtime.redis.connection import RedisConnection
 

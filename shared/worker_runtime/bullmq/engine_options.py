@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from worker_runtime.bullmq.leases import LeaseCounters
-from worker_runtime.bullmq.scripts import Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker_runtime.bullmq.scripts import Limit
 
 DAY_SECONDS = 86_400
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from worker_runtime.bullmq.claimed import read_integer
 from worker_runtime.bullmq.job_options import refuse_options, stored
 from worker_runtime.bullmq.names import QueueName, refuse_job_id
-from worker_runtime.bullmq.claimed import read_integer
 from worker_runtime.bullmq.scripts import now_ms, shipped
 from worker_runtime.redis.connection import RedisError
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from worker_runtime.bullmq.claimed import NOTHING_ASKED, read_answer
+from worker_runtime.bullmq.claimed import NOTHING_ASKED, Answer, read_answer
 from worker_runtime.redis.connection import Argument, RedisConnection, Script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker_runtime.bullmq.claimed import Answer, Claim, ClaimedJob
+    from worker_runtime.bullmq.claimed import Claim, ClaimedJob
     from worker_runtime.bullmq.names import QueueName
 
 MISSING_JOB, MISSING_LOCK, CHILDREN_PENDING, CHILDREN_FAILED = -1, -2, -4, -9

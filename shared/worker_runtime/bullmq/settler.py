@@ -18,8 +18,8 @@ from worker_runtime.retry import sane_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker_runtime.bullmq.leases import Lease, Leases
     from worker_runtime.bullmq.claimed import ClaimedJob
+    from worker_runtime.bullmq.leases import Lease, Leases
     from worker_runtime.bullmq.scripts import QueueScripts
 
 log = structlog.get_logger()
