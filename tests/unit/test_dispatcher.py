@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
 
+from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
 from events_worker.dispatcher import Dispatcher, composed
 from events_worker.event import EventJob
+from events_worker.turns import Turns
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
 from worker_runtime.testing import job_for
@@ -15,6 +18,7 @@ from worker_runtime.testing import job_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from events_worker.context import HandlerContext
     from worker_runtime.job import Job
 
 LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
@@ -26,10 +30,11 @@ class Recording:
     def __init__(self, name: str, pattern: str = "*", end: Outcome | Exception | None = None) -> None:
         self.name = name
         self.pattern = pattern
+        self.timeout_seconds = 5.0
         self._end = end or Done(name)
         self.handled: list[str] = []
 
-    async def handle(self, event: EventJob) -> Outcome:
+    async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:  # noqa: ARG002  it needs none
         self.handled.append(event.event_type)
         if isinstance(self._end, Exception):
             raise self._end
@@ -37,7 +42,12 @@ class Recording:
 
 
 async def dispatch(handlers: Sequence[Recording], event_type: str = "lead.created", **payload: Any) -> Outcome:
-    return await Dispatcher(load_contracts(), handlers).handle(job(event_type, payload or LEAD))
+    return await dispatcher(handlers).handle(job(event_type, payload or LEAD))
+
+
+def dispatcher(handlers: Sequence[Recording]) -> Dispatcher:
+    """Build one for events that never were in the outbox: nobody is asked for their turn."""
+    return Dispatcher(load_contracts(), handlers, Turns(Mock(), Mock()), HandlerContexts(Mock(), Mock()))
 
 
 def job(event_type: str, payload: dict[str, Any]) -> Job[EventJob]:
@@ -74,10 +84,10 @@ async def test_a_broken_contract_is_a_dead_letter_and_no_handler_runs() -> None:
 
 async def test_a_type_without_contract_is_handled_and_mentioned_once() -> None:
     handler = Recording("a")
-    dispatcher = Dispatcher(load_contracts(), [handler])
+    dispatched = dispatcher([handler])
     with capture_logs() as lines:
         for _ in range(3):
-            assert isinstance(await dispatcher.handle(job("invoice.paid", {})), Done)
+            assert isinstance(await dispatched.handle(job("invoice.paid", {})), Done)
     assert [line for line in lines if line["event"] == "event_without_contract"] == [
         {"event": "event_without_contract", "eventType": "invoice.paid", "log_level": "info"}
     ]

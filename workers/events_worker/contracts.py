@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -31,6 +31,7 @@ class Contract(BaseModel):
     version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
     description: str = ""
     idempotency_key: str = Field(alias="idempotencyKey", min_length=1)
+    on_dead_letter: Literal["skip", "block"] = Field("skip", alias="onDeadLetter")
     json_schema: dict[str, Any] = Field(alias="schema")
 
 
@@ -49,6 +50,11 @@ class Contracts:
         self._validators = {
             event_type: Draft202012Validator(contract.json_schema) for event_type, contract in contracts.items()
         }
+        self._blocking = {name for name, contract in contracts.items() if contract.on_dead_letter == "block"}
+
+    def blocks(self, event_type: str) -> bool:
+        """Tell whether later events of its aggregate wait for a person when one of this type is a dead letter."""
+        return event_type in self._blocking
 
     def knows(self, event_type: str) -> bool:
         """Tell whether this type has a contract; one without is accepted as it is."""
