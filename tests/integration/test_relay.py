@@ -213,7 +213,7 @@ async def test_upkeep_archives_in_batches_and_measures_the_lag(bench: Bench) -> 
 
 
 async def published(*instances: Instance) -> float:
-    return sum(instance.metrics.published._value.get() for instance in instances)
+    return sum(float(instance.metrics.published._value.get()) for instance in instances)
 
 
 async def waiting_count(bench: Bench) -> int:
