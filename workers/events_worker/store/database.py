@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 # Tables here are nearly empty in one minute and hold a backlog in the next, faster than statistics follow: every
 # statement is written for its index, and the planner may not think otherwise.
-BY_INDEX = MappingProxyType({"enable_seqscan": "off", "jit": "off"})
+BY_INDEX = MappingProxyType({"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"})
 # The newest migration this code needs; a newer schema is fine.
 NEEDED_MIGRATION = "0004.outbox-order-index"
 COMMAND_SECONDS = 5.0

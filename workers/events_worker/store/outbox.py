@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from events_worker.outbox import OutboxEvent
     from events_worker.store.database import Database
 
+# Pending is said in three ways. `processed_at IS NULL` is answered by the index in the order of positions,
+# `num_nulls(processed_at) = 1` by the one in the order of aggregates, and the third, in `claiming`, by neither: left to
+# itself the planner takes a backlog, of which it has no statistics yet, for one row, and walks through all of it.
+
 # How many of the oldest pending events are looked at for those that are next of their aggregate.
 NEAR = 1_000
 
@@ -43,7 +47,7 @@ WITH {MINE}, heads AS MATERIALIZED (
       FROM (SELECT * FROM domain_event_outbox WHERE processed_at IS NULL ORDER BY position LIMIT {NEAR}) AS next
      WHERE {DUE}
        AND NOT EXISTS (SELECT FROM domain_event_outbox AS earlier
-                        WHERE earlier.processed_at IS NULL
+                        WHERE num_nulls(earlier.processed_at) = 1
                           AND earlier.aggregate_type = next.aggregate_type
                           AND earlier.aggregate_id = next.aggregate_id
                           AND earlier.position < next.position
@@ -58,7 +62,7 @@ CLAIM_FAR = f"""
 WITH RECURSIVE {MINE}, first AS (
     (SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at
        FROM domain_event_outbox
-      WHERE processed_at IS NULL
+      WHERE num_nulls(processed_at) = 1
         AND EXISTS (SELECT FROM domain_event_outbox WHERE processed_at IS NULL OFFSET {NEAR})
       ORDER BY aggregate_type, aggregate_id, position
       LIMIT 1)
@@ -67,7 +71,7 @@ WITH RECURSIVE {MINE}, first AS (
       FROM first CROSS JOIN LATERAL (
            SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at
              FROM domain_event_outbox
-            WHERE processed_at IS NULL
+            WHERE num_nulls(processed_at) = 1
               AND (aggregate_type, aggregate_id) > (first.aggregate_type, first.aggregate_id)
             ORDER BY aggregate_type, aggregate_id, position
             LIMIT 1) AS following
