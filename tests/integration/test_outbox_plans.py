@@ -83,5 +83,5 @@ async def rows_met(database: Connection, statement: str, arguments: str, rows: i
 
 
 def met(node: dict[str, Any]) -> int:
-    here = sum(value for key, value in node.items() if key == "Actual Rows" or key.startswith("Rows Removed"))
-    return round(here * node["Actual Loops"]) + sum(map(met, node.get("Plans", ())))
+    here = [value for key, value in node.items() if key == "Actual Rows" or key.startswith("Rows Removed")]
+    return round(float(sum(here)) * node["Actual Loops"]) + sum(met(below) for below in node.get("Plans", ()))
