@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
-from worker_ops.exit_codes import ExitCode
+from worker_ops import dry_run
+from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
 from worker_ops.output import FORMATS, say, write_rows
 from worker_ops.queues import queue_rows
@@ -32,9 +33,11 @@ def run(arguments: Sequence[str]) -> ExitCode:
     # What the libraries log is told by the exit code and the message; standard output is for data.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        code: ExitCode = asked.command(asked, load(WorkerSettings))
+        code: ExitCode = asked.command(asked, load(asked.settings_type))
     except SettingsError as error:
         return _failed(ExitCode.FAILED, *error.problems)
+    except CommandFailed as error:
+        return _failed(error.code, *error.reasons)
     except DatabaseUnreachable as error:
         return _failed(ExitCode.UNREACHABLE, str(error))
     except RedisUnavailable as error:
@@ -65,12 +68,15 @@ def _queues(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="intelliflow", description="Look after the workers, their queues and data.")
+    parser.set_defaults(settings_type=WorkerSettings)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     migrations = commands.add_parser("migrate", help="bring the database to the current schema; safe to repeat")
     migrations.set_defaults(command=_migrate)
     queues = commands.add_parser("queues", help="show how full every queue is")
     queues.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to write it (default: table)")
     queues.set_defaults(command=_queues)
+    outbox = commands.add_parser("outbox", help="look at committed events and what becomes of them")
+    dry_run.add_to(outbox.add_subparsers(required=True, metavar="COMMAND"))
     return parser
 
 

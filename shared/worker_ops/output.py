@@ -35,17 +35,17 @@ def _written(rows: Sequence[Mapping[str, Any]], how: str) -> str:
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "nothing to show"
-    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(_line(line, widths) for line in lines)
+    columns = [_column(name, [row[name] for row in rows]) for name in rows[0]]
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = [
-        cell.ljust(width) if index == 0 else cell.rjust(width)
-        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join([first, *rest])
+def _column(name: str, values: Sequence[object]) -> list[str]:
+    """Write one column, all cells of one width: numbers below each other by their ends, texts by their beginnings."""
+    cells = [name, *map(_cell, values)]
+    width = max(map(len, cells))
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return [cell.rjust(width) for cell in cells]
+    return [cell.ljust(width) for cell in cells]
 
 
 def _cell(value: object) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import uuid5
 
 import structlog
+
+from events_worker.event import namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,7 @@ class HandlerContext:
 
     def id_of(self, part: str) -> str:
         """Return a UUID for one of several effects: the same part of the same event is always the same one."""
-        return str(uuid5(_namespace(self.event.event_id), f"{self.handler}/{part}" if part else self.handler))
+        return str(uuid5(namespace_of(self.event.event_id), f"{self.handler}/{part}" if part else self.handler))
 
     async def enqueue(self, queue: str, *jobs: NewJob) -> list[str]:
         """Add jobs to a queue by its key (`EMAIL`, `EVENTS`...). Give them ids by `id_of`: a retry adds them again."""
@@ -64,10 +66,3 @@ class HandlerContexts:
         """Return what that handler needs for that event, of which receipts are kept or not."""
         log = structlog.get_logger().bind(handler=handler, eventId=event.event_id, eventType=event.event_type)
         return HandlerContext(event, handler, log, self._queue, self._transactions, receipts)
-
-
-def _namespace(event_id: str) -> UUID:
-    try:
-        return UUID(event_id)
-    except ValueError:
-        return uuid5(NAMESPACE_URL, event_id)

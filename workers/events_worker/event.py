@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated, Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -45,6 +46,14 @@ class EventJob(BaseModel):
     metadata: EventMetadata
     occurred_at: datetime
     sequence: int | None = Field(default=None, ge=0)
+
+
+def namespace_of(event_id: str) -> UUID:
+    """Return what ids of an event's effects are derived within: itself, if it is a UUID as it should be."""
+    try:
+        return UUID(event_id)
+    except ValueError:
+        return uuid5(NAMESPACE_URL, event_id)
 
 
 def matches(pattern: str, event_type: str) -> bool:

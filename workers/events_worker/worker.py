@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
 from events_worker.dispatcher import Dispatcher
+from events_worker.endpoints import RememberedEndpoints
 from events_worker.event import EventJob
 from events_worker.handlers import handlers
 from events_worker.partitions import LEASE_SECONDS, Partitions
@@ -18,7 +19,16 @@ from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
 from events_worker.relay import Relay
 from events_worker.settings import EventsSettings
-from events_worker.store import BY_INDEX, Database, Listener, OutboxStore, PartitionStore, Transactions, TurnStore
+from events_worker.store import (
+    BY_INDEX,
+    Database,
+    EndpointStore,
+    Listener,
+    OutboxStore,
+    PartitionStore,
+    Transactions,
+    TurnStore,
+)
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
 from worker_runtime.worker import Worker
@@ -60,6 +70,7 @@ class EventsWorker(Worker[EventsSettings]):
                 looks=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
                 ends=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
                 upkeep=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
+                endpoints=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
                 handlers=await opened.enter_async_context(Transactions(url, runtime.settings.queue_concurrency)),
             )
             yield await _loops(runtime, databases, hinted)
@@ -73,6 +84,7 @@ class _Databases:
     looks: Database
     ends: Database
     upkeep: Database
+    endpoints: Database
     handlers: Transactions
 
 
@@ -92,9 +104,10 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
         hinted=hinted,
     )
     background = OutboxStore(databases.upkeep, settings.outbox_partitions, most_bytes)
+    endpoints = RememberedEndpoints(EndpointStore(databases.endpoints))
     dispatcher = Dispatcher(
         contracts,
-        handlers(settings.rules(), runtime.queue, settings.handler_packages()),
+        handlers(settings.rules(), runtime.queue, endpoints, settings.handler_packages()),
         Turns(turn_store, publisher),
         HandlerContexts(runtime.queue, databases.handlers),
     )

@@ -1,6 +1,8 @@
 """All SQL of the events-worker, by what it is about."""
 
+from events_worker.store.committed import committed_event
 from events_worker.store.database import BY_INDEX, Database, DatabaseUnavailable, Listener, SchemaOutdated
+from events_worker.store.endpoints import EndpointStore
 from events_worker.store.outbox import Lag, OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
 from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
@@ -12,6 +14,7 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "End",
+    "EndpointStore",
     "Lag",
     "Listener",
     "OutboxStore",
@@ -24,4 +27,5 @@ __all__ = [
     "Turn",
     "TurnOver",
     "TurnStore",
+    "committed_event",
 ]
