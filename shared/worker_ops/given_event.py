@@ -90,6 +90,7 @@ def _completed(written: dict[str, Any], now: datetime) -> dict[str, Any]:
         "aggregateType": str(written.get("eventType")).partition(".")[0] or "example",
         "aggregateId": "example",
         "tenantId": tenant or "example",
+        "payload": {},
         "occurredAt": now,
     } | written
     defaults = {"correlationId": envelope["eventId"], "timestamp": envelope["occurredAt"], "version": "1.0"}
