@@ -85,7 +85,7 @@ def _completed(written: dict[str, Any], now: datetime) -> dict[str, Any]:
     """Fill in what the outbox fills in for a writer, and what a rule seldom asks for."""
     payload = written.get("payload")
     tenant = payload.get("tenantId") if isinstance(payload, dict) else None
-    envelope = {
+    envelope: dict[str, Any] = {
         "eventId": NOBODY,
         "aggregateType": str(written.get("eventType")).partition(".")[0] or "example",
         "aggregateId": "example",

@@ -99,7 +99,7 @@ def test_everything_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> 
     path.write_text(
         "rulez: []\n"
         "rules:\n"
-        "  - {name: a, event: lead.created, channel: SMS, recipient: {phone: payload.phone}, body: hi}\n"
+        "  - {name: a, event: lead.created, channel: SMS, recipient: {phone: payload.phone}, bodi: hi}\n"
         "  - name: a\n"
         "    event: lead.created\n"
         "    when: payload.x and\n"
@@ -116,10 +116,13 @@ def test_everything_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> 
     lines = [line.removeprefix(f"{path}:") for line in refusal(path, Surroundings(off)).splitlines()]
     assert lines == [
         "1: rulez: unknown key; did you mean rules?",
+        "3: rules.0.bodi: unknown key; did you mean body?",
         "3: rules.0: SMS is switched off: buy a phone or remove the rule",
+        "3: rules.0: needs either template (with data) or body (with subject)",
         "4: rules.1.name: a is the name of an earlier rule: ids are made of it",
         "7: when: is written twice",
         "8: rules.1.webhook: WEBHOOK is switched off: weave a web or remove the rule",
+        "11: rules.2.job: rule c needs the jobs-worker, which this version lacks: remove `job`",
         "11: rules.2.job.task: is missing",
         "11: rules.2.job.tusk: unknown key; did you mean task?",
         "14: rules.2.ingest.sourceUrl: must be an expression: put it in quotes",

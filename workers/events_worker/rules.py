@@ -128,18 +128,18 @@ class _Reading:
         return written
 
     def _action(self, rule: object, key: str, place: Place, value: Any) -> Action | None:
-        action = validate(ACTIONS[key], {} if value is None else value, place, self.complaints)
-        if isinstance(action, Action):
-            self._look_around(action, place)
-            return action
-        if isinstance(action, Unavailable):
-            self._complain(place, f"rule {rule} needs the {action.needs}, which this version lacks: remove `{key}`")
-        return None
+        kind, written = ACTIONS[key], {} if value is None else value
+        if issubclass(kind, Unavailable):
+            self._complain(place, f"rule {rule} needs the {kind.needs}, which this version lacks: remove `{key}`")
+        elif isinstance(written, dict):
+            self._look_around(kind.queue_of(written), place)
+        action = validate(kind, written, place, self.complaints)
+        return action if isinstance(action, Action) else None
 
-    def _look_around(self, action: Action, place: Place) -> None:
-        if remedy := self._surroundings.off.get(action.queue):
-            self._complain(place, f"{action.queue} is switched off: {remedy} remove the rule")
-        elif note := self._surroundings.unattended.get(action.queue):
+    def _look_around(self, queue: str, place: Place) -> None:
+        if remedy := self._surroundings.off.get(queue):
+            self._complain(place, f"{queue} is switched off: {remedy} remove the rule")
+        elif note := self._surroundings.unattended.get(queue):
             self.warnings.append(Complaint(place, note))
 
     def _refuse_unknown(

@@ -127,10 +127,13 @@ class ActionFields(BaseModel):
 class Action(ActionFields, ABC):
     """What a rule does when it applies. A new one is a file here and a line in `ACTIONS`."""
 
-    @property
+    @classmethod
     @abstractmethod
-    def queue(self) -> str:
-        """The key of the queue its jobs go to; a rule whose queue is switched off is refused at the start."""
+    def queue_of(cls, written: Mapping[str, Any], /) -> str:
+        """Return the key of the queue to which the jobs of what is written go, right or wrong as it may be.
+
+        A rule whose queue is switched off is refused at the start.
+        """
 
     @abstractmethod
     async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from events_worker.actions.action import Action, ExpressionField, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from events_worker.actions.action import Occasion, PlannedJob
     from events_worker.expressions import Expression
 
+QUEUE = "TEXT_EXTRACTION"
 OPTIONAL = ("format", "userId", "language")
 FIELDS = ("documentId", "sourceUrl", *OPTIONAL)
 
@@ -41,10 +42,10 @@ class Ingest(Action):
     options: IngestOptions = Field(default_factory=IngestOptions)
     priority: Priority = "NORMAL"
 
-    @property
-    def queue(self) -> str:
+    @classmethod
+    def queue_of(cls, _written: Mapping[str, Any], /) -> str:
         """See `Action`."""
-        return "TEXT_EXTRACTION"
+        return QUEUE
 
     async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
         """See `Action`."""
@@ -54,7 +55,7 @@ class Ingest(Action):
         data |= {"tenantId": occasion.event.tenant_id}
         if options := self._options(occasion):
             data["options"] = options
-        return [occasion.planned(self.queue, "text-extraction", data, occasion.id("ingest"), self.priority)]
+        return [occasion.planned(QUEUE, "text-extraction", data, occasion.id("ingest"), self.priority)]
 
     def _options(self, occasion: Occasion) -> dict[str, Any]:
         options = self.options.model_dump(exclude={"password"}, exclude_none=True)

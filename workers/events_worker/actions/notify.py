@@ -38,10 +38,10 @@ class Notify(Action):
             raise ValueError("data is for a template; a body has its expressions in the text")
         return self
 
-    @property
-    def queue(self) -> str:
+    @classmethod
+    def queue_of(cls, written: Mapping[str, Any], /) -> str:
         """See `Action`."""
-        return self.channel
+        return str(written.get("channel"))
 
     async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
         """See `Action`."""

@@ -9,7 +9,7 @@ from events_worker.actions.action import Action, Name, Priority
 from events_worker.actions.notify import notification
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from events_worker.actions.action import Occasion, PlannedJob
     from events_worker.endpoints import Endpoint
@@ -27,8 +27,8 @@ class Webhook(Action):
     source: Name = "/intelliflow"
     priority: Priority = "NORMAL"
 
-    @property
-    def queue(self) -> str:
+    @classmethod
+    def queue_of(cls, _written: Mapping[str, Any], /) -> str:
         """See `Action`."""
         return "WEBHOOK"
 
