@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
+from worker_ops.contracts import add_contracts
 from worker_ops.exit_codes import ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
 from worker_ops.output import FORMATS, say, write_rows
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     queues = commands.add_parser("queues", help="show how full every queue is")
     queues.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to write it (default: table)")
     queues.set_defaults(command=_queues)
+    add_contracts(commands)
     return parser
 
 

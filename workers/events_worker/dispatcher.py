@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from events_worker.contracts import Accepted, Violation
 from events_worker.event import EventJob, matches
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
@@ -36,8 +37,11 @@ class Dispatcher:
         event = job.payload
         self._introduce(event.event_type)
         with structlog.contextvars.bound_contextvars(correlationId=event.metadata.correlation_id):
-            if violation := self._contracts.violation(event.event_type, event.payload):
-                return DeadLetter("INVALID_PAYLOAD", violation)
+            match self._contracts.read(event.event_type, event.metadata.version, event.payload):
+                case Violation(code, sentence):
+                    return DeadLetter(code, sentence)
+                case Accepted(version, payload):
+                    event = event.read_as(version, payload)
             return composed({handler.name: await _run(handler, event) for handler in self._wanting(event)})
 
     def _wanting(self, event: EventJob) -> list[EventHandler]:

@@ -46,6 +46,13 @@ class EventJob(BaseModel):
     occurred_at: datetime
     sequence: int | None = Field(default=None, ge=0)
 
+    def read_as(self, version: str, payload: dict[str, Any]) -> EventJob:
+        """Return the event with its payload as a contract has lifted it, or itself when there was nothing to lift."""
+        if payload is self.payload:
+            return self
+        metadata = self.metadata.model_copy(update={"version": version})
+        return self.model_copy(update={"metadata": metadata, "payload": payload})
+
 
 def matches(pattern: str, event_type: str) -> bool:
     """Tell whether a handler or rule for `lead.created`, `lead.*` or `*` wants this event type."""

@@ -64,7 +64,7 @@ class Source:
 
     def _parse(self) -> yaml.Node | None:
         try:
-            root = yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            root = _composed(self.path.read_text(encoding="utf-8"))
         except OSError as error:
             raise SourceError(f"{self.path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -86,6 +86,14 @@ class Source:
                 raise SourceError(f"{self.path}:{line}: {key}: is written twice")
             self._note_lines(child, inner)
             self._lines[inner] = line
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Parse with libyaml, which takes 5 ms where PyYAML's own parser takes 70; of a mistake the latter speaks better."""
+    try:
+        return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 class _SafeValues(yaml.constructor.SafeConstructor):
