@@ -89,7 +89,7 @@ class Source:
 
 
 def _composed(text: str) -> yaml.Node | None:
-    """Parse with libyaml, which takes 5 ms where PyYAML's own parser takes 70; of a mistake the latter speaks better."""
+    """Parse with libyaml, in 5 ms where PyYAML's own parser takes 70; of a mistake the latter speaks better."""
     try:
         return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:

@@ -1,0 +1,149 @@
+"""The check that a team may install in its database judges as the worker does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events_worker.contracts import SHIPPED, Accepted, Catalogue, Violation, load_catalogue, load_contracts
+from events_worker.contracts.sql import Inexpressible, check_sql
+from payload_strategies import wild
+from worker_ops.__main__ import run
+from worker_ops.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SAMPLE = Path(__file__).parents[1] / "contracts_sample.yaml"
+VERDICT = "SELECT domain_event_outbox_violation(%s, %s, %s::jsonb)"
+INSERT = """
+INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id, payload, metadata)
+VALUES (gen_random_uuid(), %s, 'Lead', 'l-1', 't-1', %s::jsonb, %s::jsonb)
+"""
+LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as opened:
+        yield opened
+
+
+def violation(connection: psycopg.Connection, event_type: str, version: str | None, payload: Any) -> Any:
+    found = connection.execute(VERDICT, [event_type, version, json.dumps(payload)]).fetchone()
+    assert found
+    return found[0]
+
+
+@pytest.mark.parametrize("path", [SHIPPED, SAMPLE], ids=["shipped", "sample"])
+def test_the_database_judges_as_the_worker_does(connection: psycopg.Connection, path: Path) -> None:
+    catalogue, contracts = load_catalogue(path), load_contracts(path)
+    connection.execute(check_sql(catalogue))
+    releases = [(event_type, release) for event_type, entry in catalogue.events.items() for release in entry.releases()]
+
+    @settings(max_examples=300)
+    @given(st.data())
+    def agree(data: st.DataObject) -> None:
+        event_type, release = data.draw(st.sampled_from(releases))
+        near = st.sampled_from([str(release.version), f"{release.version}.3", f"{release.version.major}"])
+        version = data.draw(near | st.sampled_from(["0.1", "1.1", "2.5", "3.9", "9.0", "", "one", "1.", "1.0\n"]))
+        payload = data.draw(wild(release.schema).filter(lambda drawn: isinstance(drawn, dict)))
+        verdict = contracts.read(event_type, version, payload)
+        said = violation(connection, event_type, version, payload)
+        if isinstance(verdict, Accepted):
+            assert said is None
+        elif not verdict.sentence.startswith("lifted from"):
+            assert said is not None
+            assert said.startswith(f"{verdict.code}: ")
+
+    agree()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"email": ...},
+        {"leadId": ""},
+        {"company": 5},
+        {"firstName": ["Ada"]},
+    ],
+)
+def test_the_sentences_are_the_worker_s(connection: psycopg.Connection, change: dict[str, Any]) -> None:
+    connection.execute(check_sql(load_catalogue()))
+    payload = {field: value for field, value in (LEAD | change).items() if value is not ...}
+    verdict = load_contracts().read("lead.created", "1.0", payload)
+    assert isinstance(verdict, Violation)
+    assert violation(connection, "lead.created", None, payload) == f"{verdict.code}: {verdict.sentence}"
+
+
+def test_nothing_is_checked_until_somebody_asks_for_it(connection: psycopg.Connection) -> None:
+    connection.execute(INSERT, ["lead.created", "{}", "{}"])
+
+
+def test_a_bad_event_fails_the_transaction_that_makes_it(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(check_sql(load_catalogue()))
+        connection.execute("CREATE TABLE leads (id text)")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO leads VALUES ('l-1')")
+        with pytest.raises(psycopg.errors.CheckViolation) as refused:
+            connection.execute(INSERT, ["lead.created", json.dumps(LEAD | {"email": None}), "{}"])
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            connection.execute("SELECT 1")
+    assert refused.value.diag.message_primary == "lead.created: INVALID_PAYLOAD: email must be a string"
+    assert refused.value.diag.constraint_name == "domain_event_outbox_check"
+    with psycopg.connect(database_url) as connection:
+        connection.execute(INSERT, ["lead.created", json.dumps(LEAD), '{"version": 1}'])
+        connection.execute(INSERT, ["invoice.paid", "[]", '{"version": "any"}'])
+        counted = "SELECT (SELECT count(*) FROM leads), (SELECT count(*) FROM domain_event_outbox)"
+        assert connection.execute(counted).fetchone() == (0, 2)
+
+
+def test_it_works_wherever_the_outbox_is_and_whatever_the_writer_s_search_path(connection: psycopg.Connection) -> None:
+    connection.execute("CREATE SCHEMA crm")
+    connection.execute("ALTER TABLE domain_event_outbox SET SCHEMA crm")
+    connection.execute("SET search_path TO crm")
+    connection.execute(check_sql(load_catalogue()))
+    connection.execute("SET search_path TO public")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute(INSERT.replace("INTO ", "INTO crm."), ["lead.created", "{}", "{}"])
+
+
+def test_it_can_be_installed_again_and_removed(connection: psycopg.Connection) -> None:
+    for _ in range(2):
+        connection.execute(check_sql(load_catalogue()))
+    connection.execute("DROP TRIGGER domain_event_outbox_check ON domain_event_outbox")
+    connection.execute(INSERT, ["lead.created", "{}", "{}"])
+
+
+def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["contracts", "sql"]) == ExitCode.OK
+    assert capsys.readouterr().out == check_sql(load_catalogue())
+
+
+@pytest.mark.parametrize(
+    ("field", "keyword"),
+    [
+        ({"type": "string", "pattern": "^[A-Z]{3}$"}, "pattern"),
+        ({"oneOf": [{}]}, "oneOf"),
+        ({"type": "object", "additionalProperties": False}, "additionalProperties"),
+        (False, "false"),
+    ],
+)
+def test_a_keyword_that_sql_cannot_say_exactly_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: Any, keyword: str
+) -> None:
+    entry = {"version": "1.0", "description": "Any.", "idempotencyKey": "a.b:{eventId}"}
+    schema = {"type": "object", "properties": {"lines": {"items": field}}}
+    content = {"events": {"a.b": entry | {"schema": schema}}}
+    with pytest.raises(Inexpressible, match=rf"^a\.b 1\.0: lines\.\*: {keyword} cannot be said in SQL exactly; these"):
+        check_sql(Catalogue.model_validate(content))
+    (tmp_path / "catalogue.yaml").write_text(json.dumps(content))
+    assert run(["contracts", "sql", str(tmp_path / "catalogue.yaml")]) == ExitCode.FAILED
+    assert capsys.readouterr().err.startswith(f"error: a.b 1.0: lines.*: {keyword} cannot")
