@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from events_worker.contracts.acceptance import ANNOTATIONS
 from events_worker.contracts.catalogue import release_for
+from events_worker.contracts.sentences import listing
 from events_worker.contracts.versions import written
 
 if TYPE_CHECKING:
@@ -93,14 +94,14 @@ def _type_changes(name: str, old: Sequence[str], new: Sequence[str]) -> Iterator
 
 def _value_changes(name: str, old: list[Any] | None, new: list[Any] | None) -> Iterator[Change]:
     if old is None and new is not None:
-        yield Change(f"{name} may be only {_values(new)}, where any value was allowed: {PRODUCERS}")
+        yield Change(f"{name} may be only {listing(new)}, where any value was allowed: {PRODUCERS}")
     elif old is not None and new is None:
-        yield Change(f"{name} may be any value, where only {_values(old)} were allowed: {CONSUMERS}")
+        yield Change(f"{name} may be any value, where only {listing(old)} were allowed: {CONSUMERS}")
     elif old is not None and new is not None:
         if gone := [value for value in old if value not in new]:
-            yield Change(f"{name} may no longer be {_values(gone)}: {PRODUCERS}")
+            yield Change(f"{name} may no longer be {listing(gone)}: {PRODUCERS}")
         if added := [value for value in new if value not in old]:
-            yield Change(f"{name} may now be {_values(added)} too: consumers that know every value break")
+            yield Change(f"{name} may now be {listing(added)} too: consumers that know every value break")
 
 
 def _limit_changes(name: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
@@ -186,7 +187,3 @@ def _listed(kinds: str | list[str] | None) -> list[str]:
 
 def _types(kinds: Sequence[str]) -> str:
     return " or ".join(kinds) or "of any type"
-
-
-def _values(values: Sequence[Any]) -> str:
-    return ", ".join(str(value) for value in values)

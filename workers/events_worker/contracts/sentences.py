@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
@@ -49,10 +50,15 @@ def demand(rule: str, expected: Any) -> str:
     if rule == "type":
         return "must be " + " or ".join(TYPES.get(kind, f"a {kind}") for kind in _listed(expected))
     if rule == "enum":
-        return "must be one of " + ", ".join(str(value) for value in expected)
+        return "must be one of " + listing(expected)
     if rule == "minLength" and expected == 1:
         return "must not be empty"
-    return DEMANDS.get(rule, f"breaks the rule {rule}").format(expected)
+    return DEMANDS.get(rule, f"breaks the rule {rule}").format(listing([expected]))
+
+
+def listing(values: Sequence[Any]) -> str:
+    """Write values of a contract: texts as they are, everything else as JSON."""
+    return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in values)
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
