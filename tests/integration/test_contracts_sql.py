@@ -21,6 +21,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SAMPLE = Path(__file__).parents[1] / "contracts_sample.yaml"
+# Values of a field of the sample's all.keywords, good and bad ones.
+EDGES: dict[str, list[Any]] = {
+    "name": ["a", "ab", "abcd", "abcde", "👋👋👋👋", 5],
+    "level": [0, 1, 1.0, 1.5, 5, 5.0001, 6, "1", True, None],
+    "share": [0, 5e-324, 0.5, 1, 1.0, None, False],
+    "count": [-1, 0, 0.5, 1e22, "", [], None],
+    "kind": ["a", "b", 1, 1.0, True, False, None, [1], [1.0], [2], {"b": 2}, {"b": 2, "c": 3}, 0],
+    "only": ["it", "It", None],
+    "bare": ["ab", "abc", 1, 2, [], [1], {}, None, True],
+    "anything": [None, 5, {}],
+    "list": [[], [2], [None, 3, 2.0], [2, 2, 2, 2], [1], [2.5], ["2"], None, {}],
+    "table": [[], [[]], [["a"]], [[""]], [["a"], "a"], [[["a"]]], "a"],
+    "people": [[{"id": "a"}], [{}], [{"id": "a", "age": -1}], [{"id": 5}], [[]], ["id"], [{"id": "a", "age": "-1"}]],
+    "inner": [
+        None,
+        {},
+        {"a": True, "b": {"c": "x"}},
+        {"a": True, "b": {"c": ""}},
+        {"a": True, "b": {}},
+        ["a", "b"],
+        "a",
+    ],
+}
 VERDICT = "SELECT domain_event_outbox_violation(%s, %s, %s::jsonb)"
 INSERT = """
 INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id, payload, metadata)
@@ -63,6 +86,49 @@ def test_the_database_judges_as_the_worker_does(connection: psycopg.Connection, 
             assert said.startswith(f"{verdict.code}: ")
 
     agree()
+
+
+def test_they_agree_on_both_sides_of_every_limit(connection: psycopg.Connection) -> None:
+    connection.execute(check_sql(load_catalogue(SAMPLE)))
+    contracts = load_contracts(SAMPLE)
+    refused = []
+    for field, values in EDGES.items():
+        for value in values:
+            payload = {"name": "ada", "it's": 1, field: value}
+            verdict = contracts.read("all.keywords", "1.2", payload)
+            said = violation(connection, "all.keywords", "1.2", payload)
+            assert (said is None) == isinstance(verdict, Accepted), f"{field}: {value}: {said} {verdict}"
+            refused += [field] if said else []
+    assert set(refused) == set(EDGES) - {"anything"}
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("1.0", "OPEN"),
+        ("1.9", "OPEN"),
+        ("2.0", "open"),
+        ("2.0.7", "open"),
+        ("2.1", "open"),
+        ("2.8", "open"),
+        ("3", "open"),
+    ],
+)
+def test_a_payload_is_held_against_its_own_version(connection: psycopg.Connection, version: str, state: str) -> None:
+    connection.execute(check_sql(load_catalogue(SAMPLE)))
+    payload = {"id": 7, "dealId": "7", "ownerId": "u-1", "value": 9, "state": state, "currency": 5, "tag": 5}
+    verdict = load_contracts(SAMPLE).read("deal.signed", version, payload)
+    said = violation(connection, "deal.signed", version, payload)
+    # The first in the order of the schema there, in the order of the alphabet here.
+    first = {"1": "currency must be true or false", "3": "owner is missing"}.get(
+        version[0], "currency must be a string"
+    )
+    if version.startswith("2.0"):
+        assert (said, type(verdict)) == (None, Violation)
+        assert "lifted from 2.0" in str(verdict)
+    else:
+        assert first in said
+        assert first in str(verdict)
 
 
 @pytest.mark.parametrize(

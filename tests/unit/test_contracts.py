@@ -124,6 +124,17 @@ def test_a_quick_yes_is_said_of_what_the_shipped_contracts_mostly_see() -> None:
     assert sure(LEAD | {"firstName": None, "score": 3, "utm": {"campaign": "spring"}})
     assert not sure(LEAD | {"firstName": 5})
     assert not sure({"leadId": "l-1"})
+    predicted = acceptance(load_catalogue().events["ai.prediction_made"].json_schema)
+    for confidence, known in (
+        (0, True),
+        (0.5, True),
+        (1, True),
+        (None, True),
+        (-0.1, False),
+        (1.1, False),
+        (True, False),
+    ):
+        assert predicted({"predictionId": "p-1", "tenantId": "t-1", "confidence": confidence}) is known
 
 
 @pytest.mark.parametrize(
