@@ -38,7 +38,7 @@ def _check(old: Path, new: Path) -> ExitCode:
         return ExitCode.FAILED
     for sentence in found:
         sys.stdout.write(f"{sentence}\n")
-    say(f"{len(found)} changes break somebody" if found else "nothing breaks")
+    say(f"{len(found)} promises are broken" if found else "nothing breaks")
     return ExitCode.FAILED if found else ExitCode.OK
 
 
