@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SOURCE = "package:worker_ops:migrations_sql"
 RECORD = "_yoyo_migration"
 OLDEST_SERVER = 15
+LOOK_AGAIN_SECONDS = 0.2
 # Any number will do, as long as it never changes: it is the name of the lock.
 ADVISORY_LOCK = 4_602_519_830_216
 
@@ -118,10 +120,16 @@ def _refuse_old_server(backend: _Backend) -> None:
 @contextmanager
 def _exclusive(backend: _Backend, announce: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock until the connection ends: the server frees it however this process dies."""
-    if not backend.connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK]).fetchone()[0]:
+    if not _locked(backend):
         announce("another migration of this database is running, waiting for it")
-        backend.connection.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+        # Not in one statement: an index that the other builds concurrently waits for every statement that is older.
+        while not _locked(backend):
+            time.sleep(LOOK_AGAIN_SECONDS)
     yield
+
+
+def _locked(backend: _Backend) -> bool:
+    return bool(backend.connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK]).fetchone()[0])
 
 
 def _apply(backend: _Backend, migration: Migration) -> None:

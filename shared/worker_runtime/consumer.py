@@ -53,6 +53,9 @@ log = structlog.get_logger()
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Job[M]], Awaitable[Outcome]]
+# Called with a job's id, name and `failedReason` before it becomes a dead letter, whether or not its handler ever ran;
+# answers with a Hold when that cannot be noted now. May be called twice for one job. Raises only for bugs.
+OnDead = Callable[[str, str, str], Awaitable[Hold | None]]
 STACK_LIMIT = 4_000
 REASON_LIMIT = 1_000
 # `dumps` would make an encoder for each job.
@@ -87,8 +90,10 @@ class Consumer(Generic[M]):
         *,
         token: str,
         gate: Gate | None = None,
+        on_dead: OnDead | None = None,
     ) -> None:
         self.name = queue.label
+        self._on_dead = on_dead
         self._blocking = blocking
         self._payload = payload
         self._handle = handle
@@ -146,13 +151,13 @@ class Consumer(Generic[M]):
             if lease.gone:
                 return HandBack()
             self._record(claimed, outcome, time.perf_counter() - started)
-            return self._settlement(claimed, outcome, stack)
+            return await self._noted(lease, self._settlement(claimed, outcome, stack))
 
-    def reconsider(self, lease: Lease) -> Settlement:
+    async def reconsider(self, lease: Lease) -> Settlement:
         """Try a parent later whose handler is done and whose children are not, as Node does: they may be by then."""
         self._metrics.failed.inc()
         outcome = Retry("CHILDREN_UNFINISHED", "a child of this job is unfinished or has failed")
-        return self._retry(lease.job, outcome, "")
+        return await self._noted(lease, self._retry(lease.job, outcome, ""))
 
     async def _run(self, lease: Lease) -> tuple[Outcome, str]:
         """Return the outcome and, for an unexpected error, its stack."""
@@ -224,13 +229,13 @@ class Consumer(Generic[M]):
                 log.info("job_held", code=code, reason=reason, seconds=round(seconds, 3))
                 return HandBack(seconds)
             case DeadLetter(code, reason):
-                return self._bury(claimed, code, reason, stack)
+                return self._failure(claimed, code, reason, stack)
 
     def _retry(self, claimed: ClaimedJob, outcome: Retry, stack: str) -> Settlement:
         made = claimed.attempts_made + 1
         delay = self._options.retry.delay(claimed.options, made, self._random)
         if delay is None:
-            return self._bury(claimed, outcome.code, outcome.reason, stack)
+            return self._failure(claimed, outcome.code, outcome.reason, stack)
         self._metrics.retried(made + 1)
         seconds = max(delay, outcome.floor)
         log.warning("job_retries", code=outcome.code, reason=outcome.reason, seconds=round(seconds, 3))
@@ -242,17 +247,28 @@ class Consumer(Generic[M]):
         since = deferred_since(claimed)
         reason = reason_of(outcome.code, outcome.reason)
         if not outcome.planned and time.time() - since > self._options.max_defer_seconds:
-            return self._bury(claimed, "DEFERRED_TOO_LONG", reason, "")
+            return self._failure(claimed, "DEFERRED_TOO_LONG", reason, "")
         log.info("job_deferred", code=outcome.code, reason=outcome.reason, seconds=round(outcome.seconds, 3))
         fields = {DEFERRED_BECAUSE: reason} | ({} if outcome.planned else {DEFERRED_SINCE: f"{since:.3f}"})
         # 0 would mean: behind the others, at once; a deferral is never that.
         milliseconds = max(1, round(outcome.seconds * 1000))
         return Delay(milliseconds, costs_attempt=False, fields=fields)
 
-    def _bury(self, claimed: ClaimedJob, code: str, reason: str, stack: str) -> Fail:
-        self._metrics.dead_lettered.inc()
-        log.error("job_dead_lettered", code=code, reason=reason)
+    def _failure(self, claimed: ClaimedJob, code: str, reason: str, stack: str) -> Fail:
         return Fail(reason_of(code, reason), stack, self._options.retry.attempts(claimed.options))
+
+    async def _noted(self, lease: Lease, settlement: Settlement) -> Settlement:
+        """Let a job go to the dead letters when whoever waits for it knows."""
+        if not isinstance(settlement, Fail):
+            return settlement
+        claimed = lease.job
+        if self._on_dead and (hold := await self._on_dead(str(claimed), claimed.name, settlement.reason)):
+            log.info("job_held", code=hold.code, reason=hold.reason, seconds=round(hold.seconds, 3))
+            return HandBack(hold.seconds)
+        self._metrics.dead_lettered.inc()
+        code, _, reason = settlement.reason.partition(": ")
+        log.error("job_dead_lettered", code=code, reason=reason)
+        return settlement
 
 
 # Our own fields in the job's hash, which Node ignores: since when (seconds since the epoch) and why it is put off.

@@ -133,6 +133,15 @@ OUTBOX_PENDING = GaugeMetric("intelliflow_outbox_pending_events", "Events not ye
 OUTBOX_OLDEST_AGE = GaugeMetric(
     "intelliflow_outbox_oldest_pending_age_seconds", "Age of the oldest event not yet published"
 )
+OUTBOX_UNDER_WAY = GaugeMetric("intelliflow_outbox_under_way_events", "Events published and not yet handled")
+OUTBOX_BLOCKED = GaugeMetric(
+    "intelliflow_outbox_blocked_aggregates", "Aggregates whose events wait for a person to retry or discard a dead one"
+)
+OUTBOX_RECONCILED = CounterMetric(
+    "intelliflow_outbox_events_reconciled_total", "Events published again because the queue had lost them"
+)
+OUTBOX_PARTITIONS = GaugeMetric("intelliflow_outbox_partitions_owned", "Partitions of the outbox relayed here")
+OUTBOX_TAKEOVERS = CounterMetric("intelliflow_outbox_partitions_taken_total", "Partitions this process became owner of")
 OUTBOX_RELAY_ERRORS = CounterMetric(
     "intelliflow_outbox_relay_errors_total", "Batches put off because a server was out", ("dependency",)
 )

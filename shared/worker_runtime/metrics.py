@@ -238,6 +238,11 @@ class OutboxMetrics:
         self.failed = catalogue.OUTBOX_FAILED.register(registry)
         self.pending = catalogue.OUTBOX_PENDING.register(registry)
         self.oldest_age = catalogue.OUTBOX_OLDEST_AGE.register(registry)
+        self.under_way = catalogue.OUTBOX_UNDER_WAY.register(registry)
+        self.blocked = catalogue.OUTBOX_BLOCKED.register(registry)
+        self.reconciled = catalogue.OUTBOX_RECONCILED.register(registry)
+        self.partitions = catalogue.OUTBOX_PARTITIONS.register(registry)
+        self.takeovers = catalogue.OUTBOX_TAKEOVERS.register(registry)
         errors = catalogue.OUTBOX_RELAY_ERRORS.register(registry)
         self.relay_errors = {dependency: errors.labels(dependency) for dependency in ("postgres", "redis")}
 

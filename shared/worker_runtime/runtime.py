@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from worker_runtime.bullmq.engine import Gate
-    from worker_runtime.consumer import Handler
+    from worker_runtime.consumer import Handler, OnDead
     from worker_runtime.ending import StopOrders
     from worker_runtime.redis.connection import RedisConnection
 
@@ -96,6 +96,7 @@ class Runtime(Generic[S]):
         handle: Handler[M],
         gate: Gate | None = None,
         time_limit_seconds: float = 60.0,
+        on_dead: OnDead | None = None,
     ) -> Consumer[M]:
         """Return the loop that works a queue. `gate` says for how many seconds nothing should be fetched (0: go)."""
         settings, name = self.settings, self.settings.queue_name(queue)
@@ -117,6 +118,7 @@ class Runtime(Generic[S]):
             self.random,
             token=self.token,
             gate=gate,
+            on_dead=on_dead,
         )
         self._consumers.append(consumer)
         return consumer

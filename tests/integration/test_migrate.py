@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from embedded_stack.postgres import create_database, drop_database
-from events_worker.store import OutboxStore
+from events_worker.store import Database
 from worker_ops import migrations
 from worker_ops.migrations import ADVISORY_LOCK, MigrationError, migrate, shipped_migrations
 
@@ -114,7 +114,7 @@ def test_a_failing_migration_is_rolled_back_whole_and_named(empty_database: str)
 async def test_the_worker_sees_whether_the_schema_is_current(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = OutboxStore(empty_database)
+    store = Database(empty_database)
     assert not await store.schema_is_current()
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "shipped_migrations", lambda: shipped_migrations()[:1])

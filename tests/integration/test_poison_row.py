@@ -10,14 +10,14 @@ import psycopg
 import pytest
 
 from events_worker.outbox import OutboxEvent, Unpublishable, publication, sort_out
-from events_worker.store import OutboxStore
+from events_worker.store import Database, OutboxStore, PartitionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INSERT = (
     "INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id, payload, metadata)"
-    " VALUES (%s, 'lead.created', 'Lead', 'lead-1', 't1', '{}', %s)"
+    " VALUES (%s, 'lead.created', 'Lead', gen_random_uuid()::text, 't1', '{}', %s)"
 )
 
 
@@ -33,11 +33,11 @@ async def test_a_number_only_jsonb_can_hold_is_a_dead_letter_and_the_next_row_is
     poison, good = uuid4(), uuid4()
     connection.execute(INSERT, [poison, '{"n": 1e5000}'])
     connection.execute(INSERT, [good, "{}"])
-    store = OutboxStore(database_url)
-    try:
-        batch = sort_out(await store.pending(10, 1_000_000), 1_000_000)
-    finally:
-        await store.close()
+    async with Database(database_url) as database:
+        await PartitionStore(database, "here", 15.0).record(1)
+        share = await PartitionStore(database, "here", 15.0).balance(())
+        claimed = await OutboxStore(database, 1, 1_000_000).claim(10, share.tokens)
+    batch = sort_out(claimed, 1_000_000)
     assert [job.job_id for job in batch.jobs] == [str(good)]
     assert [verdict.event_id for verdict in batch.unpublishable] == [str(poison)]
 

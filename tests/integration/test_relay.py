@@ -5,138 +5,39 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
-from prometheus_client import CollectorRegistry
 
 from engine_harness import until
 from events_worker.event import EventJob
-from events_worker.relay import Relay
-from events_worker.store import DatabaseUnavailable, OutboxStore
 from events_worker.upkeep import ARCHIVE_BATCH, Upkeep
-from worker_runtime.bullmq.names import QueueName
-from worker_runtime.bullmq.producer import JobQueue
+from outbox_harness import INSERT, Bench, Instance, opened_bench, running
 from worker_runtime.loops import StopSignal
-from worker_runtime.metrics import OutboxMetrics
-from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from embedded_stack import PostgresServer, RedisServer
-    from events_worker.outbox import Unpublishable
-    from events_worker.store import Settled
-    from worker_runtime.loops import Loop
 
-EVENTS = QueueName("intelliflow", "events")
 RETURN_SECONDS = 2.0
-INSERT = """
-INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id, payload, metadata)
-VALUES ($1, $2, 'lead', 'l-1', 't-1', $3, $4)
-"""
-
-
-@dataclass
-class Bench:
-    """A database, a queue, and relays between them."""
-
-    database_url: str
-    redis: RedisConnection
-    queue: JobQueue
-    metrics: OutboxMetrics = field(default_factory=lambda: OutboxMetrics(CollectorRegistry()))
-
-    async def commit(self, count: int = 1, event_type: str = "lead.created", **columns: Any) -> list[str]:
-        ids = [str(uuid4()) for _ in range(count)]
-        payload = json.dumps(columns.get("payload", {"leadId": "l-1"}))
-        metadata = json.dumps(columns.get("metadata", {}))
-        async with self.database() as database:
-            await database.executemany(INSERT, [(event_id, event_type, payload, metadata) for event_id in ids])
-        return ids
-
-    @asynccontextmanager
-    async def database(self) -> AsyncIterator[Any]:
-        connection = await asyncpg.connect(self.database_url)
-        try:
-            yield connection
-        finally:
-            await connection.close()
-
-    async def row(self, event_id: str) -> dict[str, Any]:
-        async with self.database() as database:
-            return dict(await database.fetchrow("SELECT * FROM domain_event_outbox WHERE id = $1", event_id))
-
-    async def count(self, condition: str) -> int:
-        async with self.database() as database:
-            return int(await database.fetchval(f"SELECT count(*) FROM domain_event_outbox WHERE {condition}"))
-
-    async def waiting(self) -> list[str]:
-        """Return the ids of the jobs, in the order in which they will run."""
-        ids = await self.redis.call("LRANGE", EVENTS.key("wait"), 0, -1)
-        return [job_id.decode() for job_id in reversed(ids)]
-
-    async def job(self, event_id: str) -> dict[str, str]:
-        flat = await self.redis.call("HGETALL", EVENTS.key(event_id))
-        texts = [part.decode() for part in flat]
-        return dict(zip(texts[::2], texts[1::2], strict=True))
-
-    def relay(self, store: OutboxStore, *, batch_size: int = 100, poll_seconds: float = 0.05) -> Relay:
-        return Relay(
-            store, self.queue, self.metrics, batch_size=batch_size, poll_seconds=poll_seconds, max_job_bytes=20_000
-        )
-
-    @asynccontextmanager
-    async def relaying(self, relays: int = 1, **options: Any) -> AsyncIterator[list[Relay]]:
-        stores = [OutboxStore(self.database_url) for _ in range(relays)]
-        started = [self.relay(store, **options) for store in stores]
-        async with running(started):
-            yield started
-        for store in stores:
-            await store.close()
-
-    def published(self) -> float:
-        return float(self.metrics.published._value.get())
-
-
-@asynccontextmanager
-async def running(loops: Sequence[Loop]) -> AsyncIterator[None]:
-    """Run loops and fail if one of them ends by itself."""
-    stop = StopSignal()
-    tasks = [asyncio.create_task(loop.run(stop)) for loop in loops]
-    try:
-        yield
-        assert not any(task.done() for task in tasks)
-    finally:
-        stop.request(5)
-        await asyncio.wait_for(asyncio.gather(*tasks), 10)
-
-
-@asynccontextmanager
-async def opened(redis_url: str, database_url: str) -> AsyncIterator[Bench]:
-    redis = RedisConnection(redis_url, client_name="test", timeout_seconds=1.0)
-    await redis.open()
-    try:
-        yield Bench(database_url, redis, JobQueue(redis, EVENTS))
-    finally:
-        await redis.close()
 
 
 @pytest.fixture
 async def bench(redis_url: str, database_url: str) -> AsyncIterator[Bench]:
-    async with opened(redis_url, database_url) as made:
+    async with opened_bench(redis_url, database_url) as made:
         yield made
 
 
 async def test_committed_events_become_jobs_in_order(bench: Bench) -> None:
     metadata = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "correlationId": "c-1"}
     ids = await bench.commit(20, payload={"leadId": "l-1", "amount": 1}, metadata=metadata)
-    async with bench.relaying():
-        await until(lambda: holds(bench.count("status = 'processed'"), 20))
-    assert await bench.waiting() == ids
+    async with bench.relaying() as relaying:
+        await until(lambda: holds(bench.waiting(), ids))
+        await until(lambda: holds_at_least(relaying.metrics.published._value.get, 20))
+    assert await bench.count("status = 'processed'") == 20
     job = await bench.job(ids[0])
     assert job["name"] == "lead.created"
     event = EventJob.model_validate_json(job["data"])
@@ -149,22 +50,20 @@ async def test_committed_events_become_jobs_in_order(bench: Bench) -> None:
     row = await bench.row(ids[0])
     assert row["processed_at"] >= row["created_at"]
     assert (row["retry_count"], row["last_error"]) == (0, None)
-    assert bench.published() == 20
 
 
 async def test_a_full_batch_is_followed_at_once(bench: Bench) -> None:
     ids = await bench.commit(250)
     async with bench.relaying(batch_size=50, poll_seconds=60):
-        await until(lambda: holds(bench.count("processed_at IS NULL"), 0))
-    assert await bench.waiting() == ids
+        await until(lambda: holds(bench.waiting(), ids))
 
 
 async def test_a_transaction_that_commits_late_is_not_lost(bench: Bench) -> None:
     late = str(uuid4())
-    async with bench.database() as database, bench.relaying():
+    async with bench.connected() as database, bench.relaying():
         transaction = database.transaction()
         await transaction.start()
-        await database.execute(INSERT, late, "lead.created", "{}", "{}")
+        await database.execute(INSERT, late, "lead.created", "late", "{}", "{}")
         (early,) = await bench.commit()
         await until(lambda: holds(bench.waiting(), [early]))
         await transaction.commit()
@@ -172,10 +71,10 @@ async def test_a_transaction_that_commits_late_is_not_lost(bench: Bench) -> None
 
 
 async def test_what_is_rolled_back_is_not_published(bench: Bench) -> None:
-    async with bench.database() as database, bench.relaying():
+    async with bench.connected() as database, bench.relaying():
         transaction = database.transaction()
         await transaction.start()
-        await database.execute(INSERT, str(uuid4()), "lead.created", "{}", "{}")
+        await database.execute(INSERT, str(uuid4()), "lead.created", "none", "{}", "{}")
         await transaction.rollback()
         (kept,) = await bench.commit()
         await until(lambda: holds(bench.waiting(), [kept]))
@@ -183,10 +82,11 @@ async def test_what_is_rolled_back_is_not_published(bench: Bench) -> None:
 
 async def test_two_relays_make_one_job_of_each_event(bench: Bench) -> None:
     ids = await bench.commit(1_000)
-    async with bench.relaying(relays=2, batch_size=20, poll_seconds=0.001):
-        await until(lambda: holds(bench.count("processed_at IS NULL"), 0))
+    options = {"batch_size": 20, "poll_seconds": 0.001}
+    async with bench.relaying(**options) as one, bench.relaying(**options) as other:
+        await until(lambda: holds(waiting_count(bench), 1_000))
+        await until(lambda: holds(published(one, other), 1_000))
     assert sorted(await bench.waiting()) == sorted(ids)
-    assert bench.published() == 1_000
     assert await bench.count("status = 'processed' AND retry_count = 0") == 1_000
 
 
@@ -195,18 +95,18 @@ async def test_an_event_that_can_never_be_published_is_set_aside_and_counted(ben
     (huge,) = await bench.commit(payload={"text": "x" * 50_000})
     (odd,) = await bench.commit(metadata=[1])
     (good,) = await bench.commit()
-    async with bench.relaying():
+    async with bench.relaying() as relaying:
         await until(lambda: holds(bench.count("processed_at IS NULL"), 0))
-    assert await bench.waiting() == [good]
+        await until(lambda: holds(bench.waiting(), [good]))
+        await until(lambda: holds_at_least(relaying.metrics.failed._value.get, 3))
     errors = [(await bench.row(event_id))["last_error"].split(":")[0] for event_id in (nameless, huge, odd)]
     assert errors == ["INVALID_EVENT", "PAYLOAD_TOO_LARGE", "INVALID_EVENT"]
     assert await bench.count("status = 'dead_letter' AND processed_at IS NOT NULL") == 3
-    assert bench.metrics.failed._value.get() == 3
 
 
 async def test_an_event_waits_for_its_next_retry(bench: Bench) -> None:
     waiting, due = await bench.commit(2)
-    async with bench.database() as database:
+    async with bench.connected() as database:
         for event_id, offset in ((waiting, "1 hour"), (due, "-1 hour")):
             await database.execute(
                 f"UPDATE domain_event_outbox SET next_retry_at = now() + interval '{offset}' WHERE id = $1", event_id
@@ -218,28 +118,11 @@ async def test_an_event_waits_for_its_next_retry(bench: Bench) -> None:
 
 async def test_times_that_python_does_not_know_do_not_stop_the_relay(bench: Bench) -> None:
     ids = await bench.commit(3)
-    async with bench.database() as database:
+    async with bench.connected() as database:
         for event_id, moment in zip(ids, ("infinity", "-infinity", "0044-03-15 BC"), strict=True):
             await database.execute(f"UPDATE domain_event_outbox SET created_at = '{moment}' WHERE id = $1", event_id)
     async with bench.relaying():
         await until(lambda: holds(bench.waiting(), ids))
-
-
-async def test_a_relay_that_dies_between_publishing_and_settling_makes_no_second_job(bench: Bench) -> None:
-    ids = await bench.commit(10)
-
-    class Dying(OutboxStore):
-        async def settle(self, published: Sequence[str], unpublishable: Sequence[Unpublishable]) -> Settled:
-            raise DatabaseUnavailable(f"gone with {len(published)} and {len(unpublishable)}")
-
-    dying = Dying(bench.database_url)
-    with pytest.raises(DatabaseUnavailable):
-        await bench.relay(dying).relay_batch()
-    await dying.close()
-    assert await bench.count("processed_at IS NULL") == 10
-    async with bench.relaying():
-        await until(lambda: holds(bench.count("processed_at IS NULL"), 0))
-    assert await bench.waiting() == ids
 
 
 async def test_a_stop_is_heard_while_waiting(bench: Bench) -> None:
@@ -250,25 +133,26 @@ async def test_a_stop_is_heard_while_waiting(bench: Bench) -> None:
 
 
 async def test_redis_may_go_and_come_back(own_redis: RedisServer, database_url: str) -> None:
-    async with opened(own_redis.url, database_url) as bench, bench.relaying() as (relay,):
+    async with opened_bench(own_redis.url, database_url) as bench, bench.relaying() as relaying:
         own_redis.kill()
+        await until(lambda: holds_at_least(relaying.metrics.relay_errors["redis"]._value.get, 1))
         ids = await bench.commit(5)
-        await until(lambda: holds_at_least(bench.metrics.relay_errors["redis"]._value.get, 2))
-        assert relay.heartbeat.age_seconds < 2
+        await until(lambda: holds_at_least(relaying.metrics.relay_errors["redis"]._value.get, 3))
+        assert relaying.relay.heartbeat.age_seconds < 2
         assert await bench.count("status = 'pending' AND retry_count = 0 AND last_error IS NULL") == 5
         await asyncio.to_thread(own_redis.start)
         await until(lambda: holds(bench.waiting(), ids), within=RETURN_SECONDS)
         await until(lambda: holds(bench.count("status = 'processed'"), 5))
-        assert bench.metrics.failed._value.get() == 0
+        assert relaying.metrics.failed._value.get() == 0
 
 
 async def test_postgres_may_go_and_come_back(own_postgres: PostgresServer, redis_url: str) -> None:
-    async with opened(redis_url, own_postgres.url) as bench, bench.relaying() as (relay,):
+    async with opened_bench(redis_url, own_postgres.url) as bench, bench.relaying() as relaying:
         first = await bench.commit(5)
         await until(lambda: holds(bench.waiting(), first))
         await asyncio.to_thread(own_postgres.kill)
-        await until(lambda: holds_at_least(bench.metrics.relay_errors["postgres"]._value.get, 2))
-        assert relay.heartbeat.age_seconds < 2
+        await until(lambda: holds_at_least(relaying.metrics.relay_errors["postgres"]._value.get, 2))
+        assert relaying.relay.heartbeat.age_seconds < 2
         await asyncio.to_thread(own_postgres.start)
         second = await bench.commit(5)
         await until(lambda: holds(bench.waiting(), first + second), within=RETURN_SECONDS)
@@ -276,23 +160,22 @@ async def test_postgres_may_go_and_come_back(own_postgres: PostgresServer, redis
 
 
 async def test_a_postgres_that_falls_silent_is_noticed(own_postgres: PostgresServer, redis_url: str) -> None:
-    async with opened(redis_url, own_postgres.url) as bench:
-        (event_id,) = await bench.commit()
-        store = OutboxStore(own_postgres.url, command_seconds=0.3)
-        await store.ping()
+    async with (
+        opened_bench(redis_url, own_postgres.url) as bench,
+        bench.relaying(command_seconds=0.3) as relaying,
+    ):
+        await until(lambda: holds(relaying.store.anything_left(), answer=False))
         own_postgres.freeze()
         try:
-            async with running([bench.relay(store)]):
-                await until(lambda: holds_at_least(bench.metrics.relay_errors["postgres"]._value.get, 1))
-                own_postgres.thaw()
-                await until(lambda: holds(bench.waiting(), [event_id]))
+            await until(lambda: holds_at_least(relaying.metrics.relay_errors["postgres"]._value.get, 1))
         finally:
             own_postgres.thaw()
-        await store.close()
+        (event_id,) = await bench.commit()
+        await until(lambda: holds(bench.waiting(), [event_id]))
 
 
 async def test_a_connection_that_an_administrator_ends_is_replaced(bench: Bench) -> None:
-    async with bench.relaying(), bench.database() as database:
+    async with bench.relaying(), bench.connected() as database:
         await until(lambda: holds_at_least_now(backends(database), 1))
         await database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -303,18 +186,17 @@ async def test_a_connection_that_an_administrator_ends_is_replaced(bench: Bench)
 
 
 async def test_a_missing_table_is_a_bug_and_not_an_outage(bench: Bench) -> None:
-    async with bench.database() as database:
+    async with bench.instance() as instance, bench.connected() as database:
+        await instance.partitions.balance()
         await database.execute("DROP TABLE domain_event_outbox")
-    store = OutboxStore(bench.database_url)
-    with pytest.raises(asyncpg.UndefinedTableError):
-        await bench.relay(store).run(StopSignal())
-    await store.close()
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await instance.relay.run(StopSignal())
 
 
 async def test_upkeep_archives_in_batches_and_measures_the_lag(bench: Bench) -> None:
     total = ARCHIVE_BATCH + 100
     await bench.commit(total)
-    async with bench.database() as database:
+    async with bench.connected() as database, bench.instance() as instance:
         await database.execute(
             "UPDATE domain_event_outbox SET status = 'processed', processed_at = now() - interval '8 days'"
         )
@@ -322,14 +204,20 @@ async def test_upkeep_archives_in_batches_and_measures_the_lag(bench: Bench) -> 
         await database.execute(
             "UPDATE domain_event_outbox SET created_at = now() - interval '1 minute' WHERE processed_at IS NULL"
         )
-        store = OutboxStore(bench.database_url)
-        async with running([Upkeep(store, bench.metrics, every_seconds=0.05)]):
+        async with running([Upkeep(instance.store, instance.metrics, every_seconds=0.05)]):
             await until(lambda: holds(database.fetchval("SELECT count(*) FROM domain_event_outbox_archive"), total))
-        await store.close()
         assert await bench.count("true") == 3
         assert await database.fetchval("SELECT count(DISTINCT id) FROM domain_event_outbox_archive") == total
-    assert bench.metrics.pending._value.get() == 3
-    assert 60 <= bench.metrics.oldest_age._value.get() < 120
+        assert instance.metrics.pending._value.get() == 3
+        assert 60 <= instance.metrics.oldest_age._value.get() < 120
+
+
+async def published(*instances: Instance) -> float:
+    return sum(float(instance.metrics.published._value.get()) for instance in instances)
+
+
+async def waiting_count(bench: Bench) -> int:
+    return len(await bench.waiting())
 
 
 async def backends(database: Any) -> int:

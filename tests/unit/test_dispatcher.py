@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
 
-from events_worker.contracts import load_contracts
+from events_worker.context import HandlerContexts
+from events_worker.contracts import SHIPPED, load_contracts
 from events_worker.dispatcher import Dispatcher, composed
 from events_worker.event import EventJob
+from events_worker.turns import Turns
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
 from worker_runtime.testing import job_for
@@ -16,6 +19,7 @@ from worker_runtime.testing import job_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from events_worker.context import HandlerContext
     from worker_runtime.job import Job
 
 SAMPLE = Path(__file__).parents[1] / "contracts_sample.yaml"
@@ -28,6 +32,7 @@ class Recording:
     def __init__(self, name: str, pattern: str = "*", end: Outcome | Exception | None = None) -> None:
         self.name = name
         self.pattern = pattern
+        self.timeout_seconds = 5.0
         self._end = end or Done(name)
         self.events: list[EventJob] = []
 
@@ -35,7 +40,7 @@ class Recording:
     def handled(self) -> list[str]:
         return [event.event_type for event in self.events]
 
-    async def handle(self, event: EventJob) -> Outcome:
+    async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:  # noqa: ARG002  it needs none
         self.events.append(event)
         if isinstance(self._end, Exception):
             raise self._end
@@ -43,7 +48,12 @@ class Recording:
 
 
 async def dispatch(handlers: Sequence[Recording], event_type: str = "lead.created", **payload: Any) -> Outcome:
-    return await Dispatcher(load_contracts(), handlers).handle(job(event_type, payload or LEAD))
+    return await dispatcher(handlers).handle(job(event_type, payload or LEAD))
+
+
+def dispatcher(handlers: Sequence[Recording], catalogue: Path = SHIPPED) -> Dispatcher:
+    """Build one for events that never were in the outbox: nobody is asked for their turn."""
+    return Dispatcher(load_contracts(catalogue), handlers, Turns(Mock(), Mock()), HandlerContexts(Mock(), Mock()))
 
 
 def job(event_type: str, payload: dict[str, Any], version: str = "1.0") -> Job[EventJob]:
@@ -81,14 +91,14 @@ async def test_a_broken_contract_is_a_dead_letter_and_no_handler_runs() -> None:
 async def test_handlers_see_an_older_event_as_a_new_one() -> None:
     handler = Recording("a")
     older = {"id": 7, "ownerId": "u-1", "value": 9, "state": "WON"}
-    await Dispatcher(load_contracts(SAMPLE), [handler]).handle(job("deal.signed", older))
+    await dispatcher([handler], SAMPLE).handle(job("deal.signed", older))
     (event,) = handler.events
     assert (event.metadata.version, event.payload["owner"]) == ("3.0", {"id": "u-1", "kind": "user"})
 
 
 async def test_a_version_nobody_knows_is_a_dead_letter_and_no_handler_runs() -> None:
     handler = Recording("a")
-    outcome = await Dispatcher(load_contracts(), [handler]).handle(job("lead.created", LEAD, version="2.0"))
+    outcome = await dispatcher([handler]).handle(job("lead.created", LEAD, version="2.0"))
     assert outcome == DeadLetter(
         "UNKNOWN_VERSION", "2.0 is newer than 1.0, the newest known here: deploy what knows it, then retry"
     )
@@ -97,10 +107,10 @@ async def test_a_version_nobody_knows_is_a_dead_letter_and_no_handler_runs() -> 
 
 async def test_a_type_without_contract_is_handled_and_mentioned_once() -> None:
     handler = Recording("a")
-    dispatcher = Dispatcher(load_contracts(), [handler])
+    dispatched = dispatcher([handler])
     with capture_logs() as lines:
         for _ in range(3):
-            assert isinstance(await dispatcher.handle(job("invoice.paid", {})), Done)
+            assert isinstance(await dispatched.handle(job("invoice.paid", {})), Done)
     assert [line for line in lines if line["event"] == "event_without_contract"] == [
         {"event": "event_without_contract", "eventType": "invoice.paid", "log_level": "info"}
     ]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from events_worker.store import NEEDED_MIGRATION
+from events_worker.store.database import NEEDED_MIGRATION
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate, shipped_migrations
 
 

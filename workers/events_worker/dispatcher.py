@@ -1,48 +1,105 @@
-"""One event from its contract to the handlers that want it, and how all of that ended."""
+"""One event from its turn and its contract to the handlers that want it, and how all of that ended."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 
 from events_worker.contracts import Accepted, Violation
 from events_worker.event import EventJob, matches
+from events_worker.outbox import backoff_seconds
+from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from events_worker.context import HandlerContexts
     from events_worker.contracts import Contracts
     from events_worker.handlers import EventHandler
+    from events_worker.turns import Turns
     from worker_runtime.job import Job
 
 log = structlog.get_logger()
 
-REDIS_OUTAGE_SECONDS = 1.0
+OUTAGE_SECONDS = 1.0
+# How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back; it has a minute.
+PATIENCE_SECONDS = 20.0
 MOST_STRANGERS = 1_000
 
 
 class Dispatcher:
-    """Runs every handler whose pattern matches; the handlers do not know of each other."""
+    """Runs every handler whose pattern matches and that is not done yet; the handlers do not know of each other."""
 
-    def __init__(self, contracts: Contracts, handlers: Sequence[EventHandler]) -> None:
+    def __init__(
+        self, contracts: Contracts, handlers: Sequence[EventHandler], turns: Turns, contexts: HandlerContexts
+    ) -> None:
         self._contracts = contracts
         self._handlers = handlers
+        self._turns = turns
+        self._contexts = contexts
         self._strangers: set[str] = set()
 
     async def handle(self, job: Job[EventJob]) -> Outcome:
         """Handle one event; what a `Consumer` of the events queue calls."""
         event = job.payload
-        self._introduce(event.event_type)
         with structlog.contextvars.bound_contextvars(correlationId=event.metadata.correlation_id):
-            match self._contracts.read(event.event_type, event.metadata.version, event.payload):
-                case Violation(code, sentence):
-                    return DeadLetter(code, sentence)
-                case Accepted(version, payload):
-                    event = event.read_as(version, payload)
-            return composed({handler.name: await _run(handler, event) for handler in self._wanting(event)})
+            try:
+                return await self._take_turn(event)
+            except DatabaseUnavailable as outage:
+                return postgres_is_away(outage)
+
+    async def bury(self, event_id: str, event_type: str, reason: str) -> Hold | None:
+        """Note a dead letter before the queue does: see `OnDead`."""
+        try:
+            await self._turns.bury(event_id, reason, blocks=self._contracts.blocks(event_type))
+        except DatabaseUnavailable as outage:
+            return postgres_is_away(outage)
+        return None
+
+    async def _take_turn(self, event: EventJob) -> Outcome:
+        turn = await self._turns.begin(event.event_id)
+        match turn.standing:
+            case Standing.HANDLED:
+                return Done("handled before")
+            case Standing.PENDING:
+                return Defer("NOT_ITS_TURN", "the relay has not published it yet", OUTAGE_SECONDS, planned=True)
+            case Standing.UNDER_WAY | Standing.UNKNOWN:
+                readable = self._readable(event)
+                if isinstance(readable, DeadLetter):
+                    return readable
+                if turn.standing is Standing.UNKNOWN:
+                    return composed(await self._run_all(readable, None))
+                return await self._with_receipts(readable, turn.finished)
+
+    def _readable(self, event: EventJob) -> EventJob | DeadLetter:
+        """Return the event as handlers know it, in the newest version of its contract, or why nobody can."""
+        self._introduce(event.event_type)
+        match self._contracts.read(event.event_type, event.metadata.version, event.payload):
+            case Violation(code, sentence):
+                return DeadLetter(code, sentence)
+            case Accepted(version, payload):
+                return event.read_as(version, payload)
+
+    async def _with_receipts(self, event: EventJob, finished: frozenset[str]) -> Outcome:
+        outcomes = await self._run_all(event, finished)
+        outcome = composed(outcomes)
+        if isinstance(outcome, Done):
+            await patiently(lambda: self._turns.finish(event.event_id))
+        elif done := [name for name, one in outcomes.items() if isinstance(one, Done)]:
+            await patiently(lambda: self._turns.note_finished(event.event_id, done))
+        return outcome
+
+    async def _run_all(self, event: EventJob, finished: frozenset[str] | None) -> Mapping[str, Outcome]:
+        """Run who is not done yet; `None`: nobody keeps receipts of this event."""
+        receipts = finished is not None
+        handlers = [handler for handler in self._wanting(event) if handler.name not in (finished or ())]
+        outcomes = await asyncio.gather(*(self._run(handler, event, receipts=receipts) for handler in handlers))
+        return {handler.name: outcome for handler, outcome in zip(handlers, outcomes, strict=True)}
 
     def _wanting(self, event: EventJob) -> list[EventHandler]:
         return [handler for handler in self._handlers if matches(handler.pattern, event.event_type)]
@@ -55,42 +112,77 @@ class Dispatcher:
             self._strangers.add(event_type)
             log.info("event_without_contract", eventType=event_type)
 
+    async def _run(  # noqa: PLR0911  one line for each way in which a handler can end
+        self, handler: EventHandler, event: EventJob, *, receipts: bool
+    ) -> Outcome:
+        try:
+            async with asyncio.timeout(handler.timeout_seconds) as limit:
+                return await handler.handle(event, self._contexts.of(event, handler.name, receipts=receipts))
+        except AlreadyReceipted:
+            return Done("done before")
+        except TurnOver:
+            return Defer("TURN_OVER", "the event is not under way any more", OUTAGE_SECONDS)
+        except PermanentError as error:
+            return DeadLetter(error.code, error.sentence)
+        except RedisUnavailable as error:
+            # The queue's own outage is not the event's failure and burns none of its attempts.
+            log.warning("handler_waits_for_redis", handler=handler.name, error=str(error))
+            return Defer("REDIS_UNAVAILABLE", "Redis did not answer", OUTAGE_SECONDS)
+        except DatabaseUnavailable as outage:
+            return postgres_is_away(outage)
+        except TimeoutError as error:
+            if limit.expired():
+                return Retry("TIME_LIMIT", f"it took longer than {handler.timeout_seconds:g} s")
+            return failed(handler, error)
+        except Exception as error:  # noqa: BLE001  a handler may fail in any way: `failed` logs it
+            return failed(handler, error)
+
+
+def failed(handler: EventHandler, error: Exception) -> Retry:
+    """Make an outcome of an error that a handler did not foresee."""
+    log.error("handler_failed", handler=handler.name, exc_info=error)
+    # The message may quote the event's data; the log has it, redacted.
+    return Retry("HANDLER_FAILED", type(error).__name__)
+
+
+def postgres_is_away(outage: DatabaseUnavailable) -> Hold:
+    """Hold the queue: no event can be handled in its order and once without the database."""
+    log.warning("events_wait_for_postgres", error=str(outage))
+    return Hold("POSTGRES_UNAVAILABLE", "PostgreSQL did not answer", OUTAGE_SECONDS)
+
+
+async def patiently(write: Callable[[], Awaitable[None]]) -> None:
+    """Note what has happened, waiting out a short outage: handing the job back would make it happen again."""
+    give_up, failures = time.monotonic() + PATIENCE_SECONDS, 0
+    while True:
+        try:
+            await write()
+        except DatabaseUnavailable:
+            failures += 1
+            if time.monotonic() > give_up:
+                raise
+            await asyncio.sleep(backoff_seconds(failures))
+        else:
+            return
+
 
 def composed(outcomes: Mapping[str, Outcome]) -> Outcome:
-    """Make one outcome of the handlers': a failure that another attempt may cure comes before one that it may not.
-
-    The job is one: whatever is tried again is tried with every handler.
-    """
+    """Make one outcome of the handlers': a failure that another attempt may cure comes before one that it may not."""
     for kind in (Retry, Hold, Defer, DeadLetter):
-        if failed := {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, kind)}:
-            return _named(failed)
+        if unfinished := {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, kind)}:
+            return _named(unfinished)
     return Done({name: outcome.result for name, outcome in outcomes.items() if isinstance(outcome, Done)})
 
 
-def _named(failed: Mapping[str, Retry | Hold | Defer | DeadLetter]) -> Outcome:
-    reason = "; ".join(f"handler {name}: {outcome.reason}" for name, outcome in failed.items())
-    first = next(iter(failed.values()))
+def _named(unfinished: Mapping[str, Retry | Hold | Defer | DeadLetter]) -> Outcome:
+    reason = "; ".join(f"handler {name}: {outcome.reason}" for name, outcome in unfinished.items())
+    first = next(iter(unfinished.values()))
     match first:
         case Retry(code):
-            return Retry(code, reason, max(getattr(outcome, "floor", 0.0) for outcome in failed.values()))
+            return Retry(code, reason, max(getattr(outcome, "floor", 0.0) for outcome in unfinished.values()))
         case Hold(code, _, seconds):
             return Hold(code, reason, seconds)
         case Defer(code, _, seconds):
             return Defer(code, reason, seconds)
         case DeadLetter(code):
             return DeadLetter(code, reason)
-
-
-async def _run(handler: EventHandler, event: EventJob) -> Outcome:
-    try:
-        return await handler.handle(event)
-    except PermanentError as error:
-        return DeadLetter(error.code, error.sentence)
-    except RedisUnavailable as error:
-        # The queue's own outage is not the event's failure and burns none of its attempts.
-        log.warning("handler_waits_for_redis", handler=handler.name, error=str(error))
-        return Defer("REDIS_UNAVAILABLE", "Redis did not answer", REDIS_OUTAGE_SECONDS)
-    except Exception as error:
-        log.exception("handler_failed", handler=handler.name)
-        # The message may quote the event's data; the log has it, redacted.
-        return Retry("HANDLER_FAILED", type(error).__name__)

@@ -19,9 +19,9 @@ TRACE_FIELDS = ("traceparent", "tracestate")
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
-    """A pending row. `payload` is its JSON text, `None` when it is larger than was asked for; sizes are in bytes.
+    """A row to publish. `payload` is its JSON text, `None` when it is larger than was asked for; sizes are in bytes.
 
-    `created_at` is ISO-8601 in UTC.
+    `created_at` is ISO-8601 in UTC. `again` says that it may have been published before.
     """
 
     id: str
@@ -34,6 +34,7 @@ class OutboxEvent:
     metadata: str
     created_at: str | None
     sequence: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

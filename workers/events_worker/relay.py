@@ -1,4 +1,4 @@
-"""The relay: committed events leave the outbox for the queue, each at least once and, by its id, as one job."""
+"""The relay: committed events leave the outbox for the queue, the next of each aggregate when the last is handled."""
 
 from __future__ import annotations
 
@@ -7,89 +7,99 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from events_worker.outbox import backoff_seconds, sort_out
+from events_worker.outbox import backoff_seconds
 from events_worker.store import DatabaseUnavailable
-from worker_runtime.loops import Heartbeat
+from worker_runtime.loops import Heartbeat, wait_at_most
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from events_worker.outbox import Batch
+    from events_worker.outbox import OutboxEvent
+    from events_worker.partitions import Partitions
+    from events_worker.publisher import Publisher
     from events_worker.store import OutboxStore
-    from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.loops import StopSignal
     from worker_runtime.metrics import OutboxMetrics
 
 log = structlog.get_logger()
 
-# None of these is an event's fault: it stays pending, keeps its retries and is published when the server is back.
+# None of these is an event's fault: it keeps its place and its retries, and goes on when the server is back.
 OUTAGES = (DatabaseUnavailable, RedisUnavailable, RedisError)
 
 
 class Relay:
-    """Polls the outbox and publishes what is due. Any number may run: a second one publishes the same job ids."""
+    """Claims what comes next in its partitions and publishes it, one batch while the next is claimed."""
 
     name = "outbox-relay"
 
     def __init__(
         self,
         store: OutboxStore,
-        events: JobQueue,
+        publisher: Publisher,
+        partitions: Partitions,
         metrics: OutboxMetrics,
         *,
         batch_size: int,
         poll_seconds: float,
-        max_job_bytes: int,
+        hinted: asyncio.Event,
     ) -> None:
         self.heartbeat = Heartbeat()
-        # Set while the last look at the outbox found nothing; what `--drain` waits for.
+        # Set while nothing can be claimed, here or in a partition whose owner may be dead; what `--drain` waits for.
         self.drained = asyncio.Event()
         self._store = store
-        self._events = events
+        self._publisher = publisher
+        self._partitions = partitions
         self._metrics = metrics
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
-        self._max_job_bytes = max_job_bytes
+        # Set by whoever heard of a commit; hints that come together count as one.
+        self._hinted = hinted
+        self._claimed: list[OutboxEvent] = []
         self._failures_in_a_row = 0
 
     async def run(self, stop: StopSignal) -> None:
-        """See `Loop`. A batch that was read is published and settled before the return."""
+        """See `Loop`. What was claimed is published before the return, unless Redis is away."""
         while not stop.requested.is_set():
             pause = await self.heartbeat.while_waiting(self._turn())
             if pause > 0:
-                await self.heartbeat.while_waiting(stop.sleep(pause))
+                await self.heartbeat.while_waiting(self._rest(stop, pause))
+        if self._claimed:
+            await self.heartbeat.while_waiting(self._turn(claim=False))
 
-    async def relay_batch(self) -> int:
-        """Publish and settle the events that are due, at most one batch; return how many there were."""
-        events = await self._store.pending(self._batch_size, self._max_job_bytes)
-        self._metrics.batch_size.set(len(events))
-        if events:
-            batch = sort_out(events, self._max_job_bytes)
-            await self._events.add_bulk(batch.jobs)
-            await self._settle(batch)
-        return len(events)
+    async def _rest(self, stop: StopSignal, seconds: float) -> None:
+        hints = () if self._failures_in_a_row else (self._hinted.wait(),)
+        await wait_at_most(seconds, stop.requested.wait(), *hints)
 
-    async def _turn(self) -> float:
-        """Relay one batch and return the seconds until the next."""
-        try:
-            handled = await self.relay_batch()
-        except OUTAGES as outage:
-            self.drained.clear()
-            return self._wait_out(outage)
+    async def _turn(self, *, claim: bool = True) -> float:
+        """Publish the batch before, claim the next meanwhile, and return the seconds until the next turn."""
+        self._hinted.clear()
+        claiming = self._claim() if claim else _nothing()
+        publishing = self._publisher.publish(self._claimed)
+        claimed, published = await asyncio.gather(claiming, publishing, return_exceptions=True)
+        # The publisher keeps what it could not publish.
+        self._claimed = claimed if isinstance(claimed, list) else []
+        for outcome in (claimed, published):
+            if isinstance(outcome, OUTAGES):
+                return self._wait_out(outcome)
+            if isinstance(outcome, BaseException):
+                raise outcome
         self._note_recovery()
-        if handled:
-            self.drained.clear()
-        else:
-            self.drained.set()
-        return 0.0 if handled == self._batch_size else self._poll_seconds
+        return 0.0 if self._claimed or self._publisher.kept else self._poll_seconds
 
-    async def _settle(self, batch: Batch) -> None:
-        settled = await self._store.settle([job.job_id for job in batch.jobs if job.job_id], batch.unpublishable)
-        self._metrics.published.inc(settled.published)
-        self._metrics.failed.inc(settled.dead)
-        for verdict in batch.unpublishable:
-            log.error("outbox_event_dead_lettered", eventId=verdict.event_id, reason=verdict.reason)
+    async def _claim(self) -> list[OutboxEvent]:
+        # What Redis did not take is enough to hold in memory: the rest is safer, and seen, in the outbox.
+        if self._publisher.kept:
+            return []
+        self._publisher.refuse_in_an_outage()
+        claimed = await self._store.claim(self._batch_size, self._partitions.tokens)
+        self._metrics.batch_size.set(len(claimed))
+        if claimed:
+            self.drained.clear()
+        elif not self.drained.is_set() and not await self._store.anything_left():
+            self.drained.set()
+        return claimed
 
     def _wait_out(self, outage: Exception) -> float:
+        self.drained.clear()
         self._failures_in_a_row += 1
         self._metrics.relay_errors[_dependency(outage)].inc()
         if self._failures_in_a_row == 1:
@@ -100,6 +110,10 @@ class Relay:
         if self._failures_in_a_row:
             log.info("outbox_relay_works_again", failedPolls=self._failures_in_a_row)
             self._failures_in_a_row = 0
+
+
+async def _nothing() -> list[OutboxEvent]:
+    return []
 
 
 def _dependency(outage: Exception) -> str:

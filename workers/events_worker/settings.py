@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from events_worker.handlers.python import HandlersUnusable, found_handlers
 from events_worker.rules import SHIPPED, CompiledRule, load_rules
 from events_worker.yaml_source import SourceError
 from worker_runtime.settings import Allowed, DatabaseUrl, HealthPort, Milliseconds, ShownAs, WorkerSettings
@@ -22,6 +23,18 @@ def _usable_rules(path: Path) -> Path:
     return path
 
 
+def _usable_handlers(text: str) -> str:
+    try:
+        found_handlers(_listed(text), taken=set())
+    except HandlersUnusable as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 class EventsSettings(WorkerSettings):
     """The outbox and the routing of events."""
 
@@ -32,6 +45,12 @@ class EventsSettings(WorkerSettings):
     )
     outbox_batch_size: Annotated[int, Field(ge=1, le=100), ShownAs("batchSize")] = Field(
         100, description="most events per poll"
+    )
+    outbox_partitions: Annotated[int, Field(ge=1, le=1024)] = Field(
+        16, description="parts of the aggregates that are shared out among events-workers; fixed by the first start"
+    )
+    event_handlers: Annotated[str, AfterValidator(_usable_handlers), Allowed("packages with handlers")] = Field(
+        "", description="Python packages, or entry points of `intelliflow.event_handlers`, comma-separated"
     )
     event_rules_file: Annotated[Path, AfterValidator(_usable_rules), Allowed("a file with routing rules")] | None = (
         Field(None, description="routing rules instead of the shipped ones")
@@ -48,6 +67,10 @@ class EventsSettings(WorkerSettings):
     def rules(self) -> list[CompiledRule]:
         """Return the routing rules; raises `SourceError` for a file that was changed for the worse since the start."""
         return load_rules(self.event_rules_file or SHIPPED, self._channels())
+
+    def handler_packages(self) -> list[str]:
+        """Return where to look for handlers in Python."""
+        return _listed(self.event_handlers)
 
     def _channels(self) -> frozenset[str]:
         switched_on = {"SMS": self.enable_sms, "WEBHOOK": self.enable_webhook}

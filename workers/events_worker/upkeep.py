@@ -52,8 +52,10 @@ class Upkeep:
 
     async def _measure(self) -> None:
         lag = await self._store.lag()
-        self._metrics.pending.set(lag.events)
+        self._metrics.pending.set(lag.pending)
         self._metrics.oldest_age.set(lag.seconds)
+        self._metrics.under_way.set(lag.under_way)
+        self._metrics.blocked.set(lag.blocked)
 
     async def _pause(self, stop: StopSignal) -> None:
         await self.heartbeat.while_waiting(stop.sleep(self._every_seconds))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
+from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
 from events_worker.dispatcher import Dispatcher
 from events_worker.event import EventJob
 from events_worker.handlers import handlers
+from events_worker.partitions import LEASE_SECONDS, Partitions
+from events_worker.publisher import Publisher
+from events_worker.reconciler import Reconciler
 from events_worker.relay import Relay
 from events_worker.settings import EventsSettings
-from events_worker.store import OutboxStore
+from events_worker.store import BY_INDEX, Database, Listener, OutboxStore, PartitionStore, Transactions, TurnStore
+from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
 from worker_runtime.worker import Worker
 
@@ -24,6 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EventsWorker"]
 
+# `NOTIFY domain_event_outbox`, after a commit, saves the wait for the next poll.
+HINTS = "domain_event_outbox"
+# A claim that a crash of the server takes back is made again, and publishes the same job; every receipt that is written
+# later makes it durable too. So the relay need not wait for the disk.
+CLAIMS = {**BY_INDEX, "synchronous_commit": "off"}
+
 
 class EventsWorker(Worker[EventsSettings]):
     """Publishes committed events and routes them to what must happen because of them."""
@@ -34,40 +47,74 @@ class EventsWorker(Worker[EventsSettings]):
 
     @asynccontextmanager
     async def on_start(self, runtime: Runtime[EventsSettings]) -> AsyncIterator[Sequence[Loop]]:
-        """Read contracts and rules, wait for a database with a current schema, yield the loops."""
-        dispatcher = Dispatcher(load_contracts(), handlers(runtime.settings.rules(), runtime.queue))
-        async with _store(runtime) as pinged, _store(runtime) as relayed, _store(runtime) as kept:
-            runtime.require("postgres", pinged.ping, where=_where(runtime.settings))
+        """Wait for a database with a current schema, open what is needed, yield the loops."""
+        url, hinted = runtime.settings.database_url.get_secret_value(), asyncio.Event()
+        async with AsyncExitStack() as opened:
+            pinged = await opened.enter_async_context(Database(url))
+            runtime.require("postgres", pinged.ping, where=_where(url))
             await runtime.wait_for("postgres")
-            await relayed.refuse_old_schema()
-            yield [
-                _relay(runtime, relayed),
-                Upkeep(kept, runtime.metrics.outbox),
-                runtime.consumer("EVENTS", EventJob, dispatcher.handle),
-            ]
+            await pinged.refuse_old_schema()
+            listener = Listener(HINTS, hinted.set)
+            databases = _Databases(
+                claims=await opened.enter_async_context(Database(url, settings=CLAIMS, listener=listener)),
+                looks=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
+                ends=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
+                upkeep=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
+                handlers=await opened.enter_async_context(Transactions(url, runtime.settings.queue_concurrency)),
+            )
+            yield await _loops(runtime, databases, hinted)
 
 
-@asynccontextmanager
-async def _store(runtime: Runtime[EventsSettings]) -> AsyncIterator[OutboxStore]:
-    store = OutboxStore(runtime.settings.database_url.get_secret_value())
-    try:
-        yield store
-    finally:
-        await store.close()
+@dataclass(frozen=True)
+class _Databases:
+    """A connection for each kind of work, so that none waits for another's disk."""
+
+    claims: Database
+    looks: Database
+    ends: Database
+    upkeep: Database
+    handlers: Transactions
 
 
-def _relay(runtime: Runtime[EventsSettings], store: OutboxStore) -> Relay:
-    settings = runtime.settings
-    return Relay(
-        store,
-        runtime.queue("EVENTS"),
-        runtime.metrics.outbox,
+async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted: asyncio.Event) -> Sequence[Loop]:
+    settings, metrics, queue = runtime.settings, runtime.metrics.outbox, runtime.queue("EVENTS")
+    most_bytes, contracts = settings.queue_max_payload_bytes, load_contracts()
+    turn_store = TurnStore(databases.looks, databases.ends, most_bytes)
+    publisher = Publisher(queue, turn_store, metrics, max_job_bytes=most_bytes, blocks=contracts.blocks)
+    partitions = await _partitions(runtime, databases.upkeep, hinted)
+    relay = Relay(
+        OutboxStore(databases.claims, settings.outbox_partitions, most_bytes),
+        publisher,
+        partitions,
+        metrics,
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_interval_ms / 1000,
-        max_job_bytes=settings.queue_max_payload_bytes,
+        hinted=hinted,
     )
+    background = OutboxStore(databases.upkeep, settings.outbox_partitions, most_bytes)
+    dispatcher = Dispatcher(
+        contracts,
+        handlers(settings.rules(), runtime.queue, settings.handler_packages()),
+        Turns(turn_store, publisher),
+        HandlerContexts(runtime.queue, databases.handlers),
+    )
+    return [
+        partitions,
+        relay,
+        Reconciler(background, queue, publisher, partitions, metrics),
+        Upkeep(background, metrics),
+        runtime.consumer("EVENTS", EventJob, dispatcher.handle, on_dead=dispatcher.bury),
+    ]
 
 
-def _where(settings: EventsSettings) -> str:
-    parts = urlsplit(settings.database_url.get_secret_value())
+async def _partitions(runtime: Runtime[EventsSettings], database: Database, hinted: asyncio.Event) -> Partitions:
+    # Another process on the same host and with the same number has another token.
+    instance = f"{runtime.health.identity.instance}:{runtime.token[:8]}"
+    store = PartitionStore(database, instance, LEASE_SECONDS)
+    await store.record(runtime.settings.outbox_partitions)
+    return Partitions(store, runtime.metrics.outbox, hinted=hinted)
+
+
+def _where(database_url: str) -> str:
+    parts = urlsplit(database_url)
     return f"{parts.hostname}:{parts.port or 5432}"

@@ -26,6 +26,7 @@ ADD_STANDARD = shipped("addStandardJob-9")
 ADD_DELAYED = shipped("addDelayedJob-6")
 ADD_PRIORITIZED = shipped("addPrioritizedJob-9")
 PAUSE = shipped("pause-7")
+REMOVE = shipped("removeJob-2")
 
 STANDARD_KEYS = "wait paused meta id completed delayed active events marker"
 DELAYED_KEYS = "marker meta id delayed completed events"
@@ -82,6 +83,11 @@ class JobQueue:
         self._prefix = name.key("")
         self._keys = functools.cache(lambda parts: [name.key(part) for part in parts.split()])
 
+    @property
+    def trouble(self) -> str:
+        """Why Redis cannot be reached, as far as is known without asking; empty when it can."""
+        return self._redis.trouble
+
     async def add(self, job: NewJob) -> str:
         """Add a job and return its id. An id that exists already, finished or not, is not added again.
 
@@ -133,6 +139,19 @@ class JobQueue:
     async def _age_ms(self, job_id: bytes) -> int:
         created, delay = await self._redis.call("HMGET", self._prefix.encode() + job_id, "timestamp", "delay")
         return max(0, now_ms() - read_integer(created) - read_integer(delay)) if created else 0
+
+    async def unfinished(self, job_ids: Sequence[str]) -> set[str]:
+        """Return those of the ids whose jobs wait, run or are put off: known, and neither completed nor failed."""
+        call, key = self._redis.call, self.name.key
+        found = await asyncio.gather(*(call("HMGET", key(job_id), "timestamp", "finishedOn") for job_id in job_ids))
+        return {job_id for job_id, (added, finished) in zip(job_ids, found, strict=True) if added and not finished}
+
+    async def remove_finished(self, job_ids: Sequence[str]) -> None:
+        """Remove those jobs that are completed or failed, so that their ids can be added again."""
+        keep = await self.unfinished(job_ids)
+        key, repeat = self.name.key, self.name.key("repeat")
+        finished = [job_id for job_id in job_ids if job_id not in keep]
+        await self._redis.run_scripts((REMOVE, (key(id_), repeat), (id_, 0, self._prefix)) for id_ in finished)
 
     async def pause(self) -> None:
         """Stop every worker of this queue, Node's too, from taking jobs; those running finish."""

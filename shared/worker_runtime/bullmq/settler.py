@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-Refused = Callable[["Lease"], Settlement]
+Refused = Callable[["Lease"], Awaitable[Settlement]]
 KEPT_STACKS = 10
 
 
@@ -66,7 +66,7 @@ class Settler:
                 log.error("settling_refused", jobId=str(lease.job), error=str(error))  # noqa: TRY400  the text says all
                 break
             if answer.code in (CHILDREN_PENDING, CHILDREN_FAILED):
-                settlement = self._refused(lease)
+                settlement = await self._refused(lease)
                 continue
             explain(lease.job, answer.code)
             return answer
@@ -91,7 +91,7 @@ class Settler:
                 return Answer(code=min(0, await scripts.hand_back(job.id)), asked=False)
 
 
-def give_up(_: Lease) -> Fail:
+async def give_up(_: Lease) -> Settlement:
     """Bury a job that may not be completed because of its children."""
     return Fail("CHILDREN_UNFINISHED: a child of this job is unfinished or has failed")
 

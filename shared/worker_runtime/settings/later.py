@@ -81,9 +81,6 @@ class LaterVariables(BaseSettings):
     public_base_url: Annotated[WebAddress | None, NoEffectYet("provider callbacks and unsubscribe links")] = Field(
         None, description="how the outside reaches `CALLBACK_PORT`"
     )
-    outbox_partitions: Annotated[int, Field(ge=1, le=1024), NoEffectYet("a partitioned outbox")] = Field(
-        16, description="partitions of the outbox"
-    )
     enable_text_extraction: Annotated[bool, NoEffectYet("the ingestion-worker")] = Field(
         default=True,
         description="extract text from documents",

@@ -1,37 +1,53 @@
-"""The handlers of domain events. A new one is a file here and a line in `handlers`."""
+"""The handlers of domain events: routing by rules, and those that a team writes in Python."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from events_worker.context import HandlerContext
+from events_worker.event import EventJob
+from events_worker.handlers.python import HandlersUnusable, found_handlers, on
 from events_worker.handlers.routing import Routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from events_worker.event import EventJob
     from events_worker.rules import CompiledRule
     from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.outcome import Outcome
 
-__all__ = ["EventHandler", "handlers"]
+__all__ = ["EventHandler", "EventJob", "HandlerContext", "HandlersUnusable", "handlers", "on"]
 
 
 class EventHandler(Protocol):
-    """Does one thing because of an event."""
+    """Does one thing because of an event. `name` is its receipt's: whoever is renamed runs again."""
 
-    name: str
-    pattern: str  # `lead.created`, `lead.*` or `*`
+    @property
+    def name(self) -> str:
+        """Say whose receipt it is; unique, and stable over releases."""
+        ...
 
-    async def handle(self, event: EventJob) -> Outcome:
+    @property
+    def pattern(self) -> str:
+        """Say for which events: `lead.created`, `lead.*` or `*`."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Say how long it may take; after that it is cancelled and counts as failed."""
+        ...
+
+    async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:
         """Act, and say how it ended; an exception counts as a failure worth another attempt.
 
-        Called again for the same event after a retry, also when only another handler failed, and possibly by two
-        processes at once: effects carry ids derived from the event's.
+        Runs beside the event's other handlers. Called again for the same event after a failure, not after success,
+        unless the process died before that was noted: effects carry ids derived from the event's.
         """
         ...
 
 
-def handlers(rules: Sequence[CompiledRule], queue: Callable[[str], JobQueue]) -> tuple[EventHandler, ...]:
-    """Build every handler; `queue` returns a queue by its key (`EMAIL`)."""
-    return (Routing(rules, queue),)
+def handlers(
+    rules: Sequence[CompiledRule], queue: Callable[[str], JobQueue], packages: Sequence[str] = ()
+) -> tuple[EventHandler, ...]:
+    """Build every handler; `queue` returns a queue by its key (`EMAIL`). Raises `HandlersUnusable`."""
+    return (Routing(rules, queue), *found_handlers(packages, taken={Routing.name}))

@@ -14,6 +14,7 @@ from worker_runtime.telemetry import inject
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from events_worker.context import HandlerContext
     from events_worker.event import EventJob
     from events_worker.rules import CompiledRule
     from worker_runtime.bullmq.producer import JobQueue
@@ -28,12 +29,13 @@ class Routing:
 
     name = "routing"
     pattern = "*"
+    timeout_seconds = 30.0
 
     def __init__(self, rules: Sequence[CompiledRule], queue: Callable[[str], JobQueue]) -> None:
         self._rules = rules
         self._queue = queue
 
-    async def handle(self, event: EventJob) -> Outcome:
+    async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:  # noqa: ARG002  ids are the rules'
         """See `EventHandler`. The result lists the notifications by their ids."""
         names = names_of(event)
         try:

@@ -1,0 +1,67 @@
+"""How an event gets under way: the one piece of SQL that the relay and the end of an earlier event share.
+
+Rows of `domain_event_outbox` that a caller found to be next (`heads`: only `id` counts) become `processed`, and rows of
+`domain_event_under_way`. Two callers may want the same event: the second waits for the first's row lock and then finds
+it no longer pending. Two events of one aggregate at once break the unique key, and the whole statement with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from events_worker.outbox import OutboxEvent
+
+if TYPE_CHECKING:
+    import asyncpg
+
+# What the relay reads of an event. Its time is text because PostgreSQL knows times that Python does not (infinity,
+# before Christ), and one such row must not stop the relay. OFFSET 0 keeps the planner from writing the payload out
+# twice. $1 is the size in bytes up to which payloads are wanted.
+EVENT = """
+       event.id, event.event_type, event.aggregate_type, event.aggregate_id, event.tenant_id, event.position,
+       event.metadata::text AS metadata,
+       to_char(event.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at,
+       octet_length(written.payload) AS payload_size,
+       CASE WHEN octet_length(written.payload) <= $1 THEN written.payload END AS payload
+"""
+WRITTEN = "CROSS JOIN LATERAL (SELECT event.payload::text AS payload OFFSET 0) AS written"
+
+# Of rows found by their id. See `store.outbox` for why it is not said more simply.
+STILL_PENDING = "coalesce(event.processed_at, 'infinity') = 'infinity'"
+
+# An event that is under way already is one that an operator made pending again: its receipts count. Whether it is, is
+# asked of the table as it was before this statement: a join with what was just inserted costs a hundred times as much.
+CLAIM_HEADS = f"""
+taken AS (
+    UPDATE domain_event_outbox AS event
+       SET status = 'processed', last_error = NULL, processed_at = clock_timestamp(), receipted = true
+      FROM heads
+     WHERE event.id = heads.id AND {STILL_PENDING}
+    RETURNING event.*
+), claimed AS (
+    INSERT INTO domain_event_under_way AS busy (event_id, aggregate_type, aggregate_id, aggregate_hash)
+    SELECT id, aggregate_type, aggregate_id, aggregate_hash FROM taken
+        ON CONFLICT (event_id) DO UPDATE SET dead_reason = NULL, blocks = true, claimed_at = clock_timestamp()
+)
+SELECT {EVENT},
+       EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = event.id OFFSET 0) AS again
+  FROM taken AS event {WRITTEN}
+ ORDER BY position
+"""
+
+
+def event_of(row: asyncpg.Record) -> OutboxEvent:
+    """Read a row of `EVENT`."""
+    return OutboxEvent(
+        id=str(row["id"]),
+        event_type=row["event_type"],
+        aggregate_type=row["aggregate_type"],
+        aggregate_id=row["aggregate_id"],
+        tenant_id=row["tenant_id"],
+        payload=row["payload"],
+        payload_size=row["payload_size"],
+        metadata=row["metadata"],
+        created_at=row["created_at"],
+        sequence=row["position"],
+        again=row["again"],
+    )

@@ -1,0 +1,232 @@
+"""The relay's view of the outbox: claim what comes next, find what got lost on its way, keep the table small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from events_worker.store.claiming import CLAIM_HEADS, EVENT, WRITTEN, event_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from events_worker.outbox import OutboxEvent
+    from events_worker.store.database import Database
+
+# Pending is said in three ways. `processed_at IS NULL` is answered by the index in the order of positions,
+# `num_nulls(processed_at) = 1` by the one in the order of aggregates, and the third, in `claiming`, by neither: left to
+# itself the planner takes a backlog, of which it has no statistics yet, for one row, and walks through all of it.
+
+# How many of the oldest pending events are looked at for those that are next of their aggregate.
+NEAR = 1_000
+
+# $3 and $4 say which partitions we believe to own by which tokens, $5 how many partitions there are.
+MINE = """
+mine AS MATERIALIZED (
+    SELECT ARRAY(
+        SELECT held.partition
+          FROM unnest($3::int[], $4::bigint[]) AS believed (partition, token)
+          JOIN domain_event_partition AS held USING (partition, token)
+         WHERE held.lease_until > clock_timestamp()) AS partitions
+)
+"""
+DUE = """
+       (next.next_retry_at IS NULL OR next.next_retry_at <= now())
+   AND (next.aggregate_hash & 2147483647) % $5 = ANY ((SELECT partitions FROM mine)::int[])
+   AND NOT EXISTS (SELECT FROM domain_event_under_way AS busy
+                    WHERE busy.blocks AND busy.event_id <> next.id
+                      AND busy.aggregate_type = next.aggregate_type AND busy.aggregate_id = next.aggregate_id
+                   OFFSET 0)
+"""
+
+# OFFSET 0 keeps the planner from turning a look into an index for each of a hundred rows into a walk over all.
+CLAIM_NEAR = f"""
+WITH {MINE}, heads AS MATERIALIZED (
+    SELECT next.id
+      FROM (SELECT * FROM domain_event_outbox WHERE processed_at IS NULL ORDER BY position LIMIT {NEAR}) AS next
+     WHERE {DUE}
+       AND NOT EXISTS (SELECT FROM domain_event_outbox AS earlier
+                        WHERE num_nulls(earlier.processed_at) = 1
+                          AND earlier.aggregate_type = next.aggregate_type
+                          AND earlier.aggregate_id = next.aggregate_id
+                          AND earlier.position < next.position
+                       OFFSET 0)
+     ORDER BY next.position
+     LIMIT $2
+), {CLAIM_HEADS}
+"""
+
+# Behind thousands of events that wait for their aggregates, other aggregates are found by going from one to the next.
+CLAIM_FAR = f"""
+WITH RECURSIVE {MINE}, first AS (
+    (SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at
+       FROM domain_event_outbox
+      WHERE num_nulls(processed_at) = 1
+        AND EXISTS (SELECT FROM domain_event_outbox WHERE processed_at IS NULL OFFSET {NEAR})
+      ORDER BY aggregate_type, aggregate_id, position
+      LIMIT 1)
+    UNION ALL
+    SELECT following.*
+      FROM first CROSS JOIN LATERAL (
+           SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at
+             FROM domain_event_outbox
+            WHERE num_nulls(processed_at) = 1
+              AND (aggregate_type, aggregate_id) > (first.aggregate_type, first.aggregate_id)
+            ORDER BY aggregate_type, aggregate_id, position
+            LIMIT 1) AS following
+), heads AS MATERIALIZED (
+    SELECT next.id FROM first AS next WHERE {DUE} LIMIT $2
+), {CLAIM_HEADS}
+"""
+
+# Whoever owns its partition. What waits for an earlier event, for its time or for a person is not left, but to come.
+LEFT = """
+SELECT EXISTS (
+    SELECT FROM domain_event_outbox AS next
+     WHERE processed_at IS NULL
+       AND (next_retry_at IS NULL OR next_retry_at <= now())
+       AND NOT EXISTS (SELECT FROM domain_event_under_way AS busy
+                        WHERE busy.blocks
+                          AND busy.aggregate_type = next.aggregate_type AND busy.aggregate_id = next.aggregate_id
+                       OFFSET 0))
+"""
+
+# Published, and not handled for a while: waiting in the queue, at work, or lost with a Redis that forgot them.
+UNDER_WAY = """
+SELECT event_id
+  FROM domain_event_under_way
+ WHERE dead_reason IS NULL
+   AND claimed_at < clock_timestamp() - make_interval(secs => $1)
+   AND (aggregate_hash & 2147483647) % $2 = ANY ($3::int[])
+   AND event_id > $4
+ ORDER BY event_id
+ LIMIT $5
+"""
+
+# In the archive too: somebody may have moved it there by hand. What is dead by now is left alone.
+WRITTEN_DOWN = f"""
+SELECT {EVENT}, true AS again
+  FROM domain_event_under_way AS busy
+ CROSS JOIN LATERAL (
+       SELECT * FROM domain_event_outbox WHERE id = busy.event_id
+        UNION ALL
+       SELECT * FROM domain_event_outbox_archive WHERE id = busy.event_id
+        LIMIT 1) AS event {WRITTEN}
+ WHERE busy.event_id = ANY ($2::uuid[]) AND busy.dead_reason IS NULL
+ ORDER BY event.position
+"""
+
+FORGET_ROWLESS = """
+DELETE FROM domain_event_under_way AS busy
+ WHERE busy.event_id = ANY ($1::uuid[])
+   AND NOT EXISTS (SELECT FROM domain_event_outbox WHERE id = busy.event_id)
+   AND NOT EXISTS (SELECT FROM domain_event_outbox_archive WHERE id = busy.event_id)
+RETURNING busy.event_id
+"""
+
+LAG = """
+SELECT (SELECT count(*) FROM domain_event_outbox WHERE processed_at IS NULL) AS pending,
+       (SELECT EXTRACT(epoch FROM clock_timestamp() - created_at)::float8
+          FROM domain_event_outbox
+         WHERE processed_at IS NULL
+         ORDER BY position
+         LIMIT 1) AS seconds,
+       (SELECT count(*) FROM domain_event_under_way WHERE dead_reason IS NULL) AS under_way,
+       (SELECT count(*) FROM domain_event_under_way WHERE dead_reason IS NOT NULL AND blocks) AS blocked
+"""
+
+# The table's own trigger writes what is deleted to the archive. What is under way, or holds up its aggregate, stays.
+ARCHIVE = """
+WITH old AS (
+    DELETE FROM domain_event_outbox
+     WHERE id = ANY (ARRAY(
+           SELECT id
+             FROM domain_event_outbox AS event
+            WHERE processed_at < now() - make_interval(days => $1)
+              AND NOT EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = event.id AND busy.blocks)
+            ORDER BY processed_at
+            LIMIT $2
+              FOR UPDATE SKIP LOCKED))
+    RETURNING id
+), passed_by AS (
+    DELETE FROM domain_event_under_way AS busy USING old WHERE busy.event_id = old.id
+)
+SELECT count(*) FROM old
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far behind the writers we are.
+
+    `pending` events are committed and not yet published, the oldest for `seconds`; `under_way` are published and not
+    yet handled; `blocked` aggregates wait for a person to retry or discard a dead letter.
+    """
+
+    pending: int
+    seconds: float
+    under_way: int
+    blocked: int
+
+
+class OutboxStore:
+    """Every method raises `DatabaseUnavailable` for what time may cure."""
+
+    def __init__(self, database: Database, partitions: int, max_payload_bytes: int) -> None:
+        self._database = database
+        self._partitions = partitions
+        self._max_payload_bytes = max_payload_bytes
+
+    async def claim(self, limit: int, tokens: Mapping[int, int]) -> list[OutboxEvent]:
+        """Put up to `limit` events under way, each the next of its aggregate, and return them in their order.
+
+        `tokens` are by partition; of one that has a new owner nothing is claimed.
+        """
+        if not tokens:
+            return []
+        async with self._database.connected() as connection:
+            arguments = (list(tokens), list(tokens.values()), self._partitions)
+            rows = await connection.fetch(CLAIM_NEAR, self._max_payload_bytes, limit, *arguments)
+            if len(rows) < limit:
+                rows += await connection.fetch(CLAIM_FAR, self._max_payload_bytes, limit - len(rows), *arguments)
+        return [event_of(row) for row in rows]
+
+    async def anything_left(self) -> bool:
+        """Tell whether any partition holds an event that could be claimed now."""
+        async with self._database.connected() as connection:
+            return bool(await connection.fetchval(LEFT))
+
+    async def under_way(
+        self, partitions: Sequence[int], older_than_seconds: float, after: str, limit: int
+    ) -> list[str]:
+        """Return ids, in their order and after that one, of events that were claimed that long ago and not finished."""
+        async with self._database.connected() as connection:
+            rows = await connection.fetch(
+                UNDER_WAY, older_than_seconds, self._partitions, partitions, UUID(after), limit
+            )
+        return [str(row["event_id"]) for row in rows]
+
+    async def still_under_way(self, event_ids: Sequence[str]) -> list[OutboxEvent]:
+        """Return those of the events that are neither finished nor dead, with all that publishing needs."""
+        ids = [UUID(event_id) for event_id in event_ids]
+        async with self._database.connected() as connection:
+            rows = await connection.fetch(WRITTEN_DOWN, self._max_payload_bytes, ids)
+        return [event_of(row) for row in rows]
+
+    async def forget_rowless(self, event_ids: Sequence[str]) -> list[str]:
+        """Stop waiting for those of the events of which no row is left anywhere; return their ids."""
+        async with self._database.connected() as connection:
+            rows = await connection.fetch(FORGET_ROWLESS, [UUID(event_id) for event_id in event_ids])
+        return [str(row["event_id"]) for row in rows]
+
+    async def lag(self) -> Lag:
+        """Measure how far the relay is behind the writers, and the handlers behind the relay."""
+        async with self._database.connected() as connection:
+            row = await connection.fetchrow(LAG)
+        return Lag(row["pending"], max(0.0, row["seconds"] or 0.0), row["under_way"], row["blocked"])
+
+    async def archive(self, older_than_days: int, limit: int) -> int:
+        """Move at most `limit` finished rows to the archive; return how many."""
+        async with self._database.connected() as connection:
+            return int(await connection.fetchval(ARCHIVE, older_than_days, limit))

@@ -1,0 +1,93 @@
+"""Transactions that handlers share with their receipts: what they write there happens exactly once."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Self
+from uuid import UUID
+
+import asyncpg
+
+from events_worker.store.database import CONNECT_SECONDS, CONNECTION_FAULTS, DatabaseUnavailable
+from events_worker.store.turns import RECEIPT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+# A handler's statements may be anything; only its own time limit ends them.
+ACQUIRE_SECONDS = 5.0
+
+
+RECEIPTS = "SELECT finished FROM domain_event_under_way WHERE event_id = $1 FOR UPDATE"
+
+
+class AlreadyReceipted(Exception):
+    """The handler is done with this event: nothing may be written for it again."""
+
+
+class TurnOver(Exception):
+    """The event is not under way: handled by another process, or forgotten by a server that crashed."""
+
+
+class Transactions:
+    """A pool of connections for handlers, none of which is opened before a handler asks."""
+
+    def __init__(self, database_url: str, most: int) -> None:
+        self._pool = asyncpg.create_pool(
+            database_url,
+            min_size=0,
+            max_size=most,
+            timeout=CONNECT_SECONDS,
+            server_settings={"application_name": "events-worker handlers"},
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.terminate()
+
+    @asynccontextmanager
+    async def receipted(self, event_id: str, handler: str) -> AsyncIterator[asyncpg.Connection]:
+        """Lend a transaction that commits together with the handler's receipt, or not at all.
+
+        Raises `AlreadyReceipted` when it has committed before, `TurnOver`, `DatabaseUnavailable` for what time may
+        cure, and whatever the block raises.
+        """
+        async with self.plain() as connection:
+            finished = await connection.fetchval(RECEIPTS, UUID(event_id))
+            if finished is None:
+                raise TurnOver(event_id)
+            if handler in finished:
+                raise AlreadyReceipted(handler)
+            await connection.execute(RECEIPT, UUID(event_id), [handler])
+            yield connection
+
+    @asynccontextmanager
+    async def plain(self) -> AsyncIterator[asyncpg.Connection]:
+        """Lend a transaction, for an event that never was in the outbox and has no receipts."""
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection, connection.transaction():
+                with _as_its_own(connection):
+                    yield connection
+        except _HandlerFailed as failure:
+            raise failure.error from failure.error.__cause__
+        except (asyncpg.PostgresError, *CONNECTION_FAULTS) as error:
+            raise DatabaseUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+class _HandlerFailed(Exception):
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+@contextmanager
+def _as_its_own(connection: asyncpg.Connection) -> Iterator[None]:
+    """Tell what a handler raised from an outage: its unique key or time-out is no server that went away."""
+    try:
+        yield
+    except Exception as error:
+        if connection.is_closed():
+            raise
+        raise _HandlerFailed(error) from error
