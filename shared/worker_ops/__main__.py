@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import structlog
 
 from worker_ops import dry_run
+from worker_ops.contracts import add_contracts
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
 from worker_ops.output import FORMATS, say, write_rows
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     queues.set_defaults(command=_queues)
     outbox = commands.add_parser("outbox", help="look at committed events and what becomes of them")
     dry_run.add_to(outbox.add_subparsers(required=True, metavar="COMMAND"))
+    add_contracts(commands)
     return parser
 
 

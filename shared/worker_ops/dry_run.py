@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from events_worker.contracts import load_contracts
+from events_worker.contracts import Accepted, Violation, load_contracts
 from events_worker.endpoints import RememberedEndpoints
 from events_worker.rehearsal import rehearse
 from events_worker.settings import RoutingSettings
@@ -79,14 +79,16 @@ def _rules(settings: RoutingSettings, path: Path | None) -> Sequence[Rule]:
 async def _verdicts(rules: Sequence[Rule], where: str, settings: RoutingSettings) -> list[Verdict]:
     async with _database(settings) as database:
         event = await given_event(where, database, settings.queue_max_payload_bytes)
-        _refuse_broken_contract(event)
         endpoints = RememberedEndpoints(EndpointStore(database)) if database else _NoEndpoints()
-        return await rehearse(rules, event, endpoints)
+        return await rehearse(rules, _as_handlers_see(event), endpoints)
 
 
-def _refuse_broken_contract(event: EventJob) -> None:
-    if violation := load_contracts().violation(event.event_type, event.payload):
-        raise dead_letter(DeadLetter("INVALID_PAYLOAD", violation))
+def _as_handlers_see(event: EventJob) -> EventJob:
+    match load_contracts().read(event.event_type, event.metadata.version, event.payload):
+        case Violation(code, sentence):
+            raise dead_letter(DeadLetter(code, sentence))
+        case Accepted(version, payload):
+            return event.read_as(version, payload)
 
 
 class _NoEndpoints:

@@ -20,6 +20,7 @@ BACKLOG = 20_000
 BATCH = 100
 # About twenty an event: looks into four indexes, and a row from one step to the next.
 MOST_ROWS = 4_000
+MET = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
 ADD = """
 INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id, status, processed_at)
 SELECT gen_random_uuid(), 'a.b', 'a', number % $2::int, 't', CASE WHEN $3 THEN 'processed' ELSE 'pending' END,
@@ -83,5 +84,6 @@ async def rows_met(database: Connection, statement: str, arguments: str, rows: i
 
 
 def met(node: dict[str, Any]) -> int:
-    here = [value for key, value in node.items() if key == "Actual Rows" or key.startswith("Rows Removed")]
-    return round(float(sum(here)) * node["Actual Loops"]) + sum(met(below) for below in node.get("Plans", ()))
+    """Count the rows of a plan's node, in all its loops, and of those below it."""
+    here = sum(float(value) for key, value in node.items() if key in MET)
+    return round(here * float(node["Actual Loops"])) + sum(met(below) for below in node.get("Plans", ()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from events_worker.contracts import Accepted, Violation
 from events_worker.event import EventJob, matches
 from events_worker.outbox import backoff_seconds
 from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
@@ -67,15 +68,22 @@ class Dispatcher:
                 return Done("handled before")
             case Standing.PENDING:
                 return Defer("NOT_ITS_TURN", "the relay has not published it yet", OUTAGE_SECONDS, planned=True)
-            case Standing.UNDER_WAY:
-                return self._refusal(event) or await self._with_receipts(event, turn.finished)
-            case Standing.UNKNOWN:
-                return self._refusal(event) or composed(await self._run_all(event, None))
+            case Standing.UNDER_WAY | Standing.UNKNOWN:
+                readable = self._readable(event)
+                if isinstance(readable, DeadLetter):
+                    return readable
+                if turn.standing is Standing.UNKNOWN:
+                    return composed(await self._run_all(readable, None))
+                return await self._with_receipts(readable, turn.finished)
 
-    def _refusal(self, event: EventJob) -> DeadLetter | None:
+    def _readable(self, event: EventJob) -> EventJob | DeadLetter:
+        """Return the event as handlers know it, in the newest version of its contract, or why nobody can."""
         self._introduce(event.event_type)
-        violation = self._contracts.violation(event.event_type, event.payload)
-        return DeadLetter("INVALID_PAYLOAD", violation) if violation else None
+        match self._contracts.read(event.event_type, event.metadata.version, event.payload):
+            case Violation(code, sentence):
+                return DeadLetter(code, sentence)
+            case Accepted(version, payload):
+                return event.read_as(version, payload)
 
     async def _with_receipts(self, event: EventJob, finished: frozenset[str]) -> Outcome:
         outcomes = await self._run_all(event, finished)

@@ -47,6 +47,13 @@ class EventJob(BaseModel):
     occurred_at: datetime
     sequence: int | None = Field(default=None, ge=0)
 
+    def read_as(self, version: str, payload: dict[str, Any]) -> EventJob:
+        """Return the event with its payload as a contract has lifted it, or itself when there was nothing to lift."""
+        if payload is self.payload:
+            return self
+        metadata = self.metadata.model_copy(update={"version": version})
+        return self.model_copy(update={"metadata": metadata, "payload": payload})
+
 
 def namespace_of(event_id: str) -> UUID:
     """Return what ids of an event's effects are derived within: itself, if it is a UUID as it should be."""

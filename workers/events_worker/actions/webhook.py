@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from events_worker.actions.action import Action, Name, Priority
 from events_worker.actions.notify import notification
+from events_worker.cloudevents import cloud_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from events_worker.actions.action import Occasion, PlannedJob
     from events_worker.endpoints import Endpoint
-    from events_worker.event import EventJob
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
@@ -55,18 +55,3 @@ class Webhook(Action):
             return json.dumps(cloud_event(occasion.event, self.source), separators=(",", ":"), allow_nan=False)
         except ValueError as error:
             raise occasion.failure("webhook", "the event holds a number that JSON cannot write") from error
-
-
-def cloud_event(event: EventJob, source: str) -> dict[str, Any]:
-    """Return the event as CloudEvents 1.0 JSON."""
-    return {
-        "specversion": "1.0",
-        "id": event.event_id,
-        "source": source,
-        "type": event.event_type,
-        "subject": event.aggregate_id,
-        "time": event.model_dump(mode="json")["occurred_at"],
-        "datacontenttype": "application/json",
-        "tenantid": event.tenant_id,
-        "data": event.payload,
-    }
