@@ -117,7 +117,7 @@ def test_secrets_and_signed_addresses_are_not_shown(terminal: Terminal) -> None:
     ingest = "{documentId: payload.id, sourceUrl: payload.url, options: {password: payload.key}}"
     path = rules_file(terminal.folder, [f"{{name: a, event: '*', ingest: {ingest}}}"])
     payload = {"id": "d-1", "url": "https://store.example/d-1.pdf?X-Signature=geheim", "key": "geheim"}
-    code, output = terminal.dry_run(terminal.event("document.uploaded", payload), "--rules", str(path), "-o", "json")
+    code, output = terminal.dry_run(terminal.event("paper.stored", payload), "--rules", str(path), "-o", "json")
     assert code is ExitCode.OK
     assert "geheim" not in output
     assert "https://store.example/d-1.pdf?***" in output
