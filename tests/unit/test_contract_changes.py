@@ -164,7 +164,8 @@ def test_the_command_says_it_line_by_line(tmp_path: Path) -> None:
 
 def test_the_command_says_which_file_is_no_catalogue(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("events: {}\nmore: 1\n")
-    assert check(str(tmp_path / "bad.yaml")) == (1, "", f"error: {tmp_path}/bad.yaml:2: more: unknown key; there are events\n")
+    complaint = f"error: {tmp_path}/bad.yaml:2: more: unknown key; there are events\n"
+    assert check(str(tmp_path / "bad.yaml")) == (1, "", complaint)
 
 
 def check(*paths: str) -> tuple[int, str, str]:
