@@ -10,6 +10,7 @@ import structlog
 
 from events_worker.contracts import Accepted, Violation
 from events_worker.event import EventJob, matches
+from events_worker.handlers.python import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
 from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OUTAGE_SECONDS = 1.0
-# How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back; it has a minute.
+# How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back.
 PATIENCE_SECONDS = 20.0
+LONGEST_TURN_SECONDS = LONGEST_TIMEOUT_SECONDS + PATIENCE_SECONDS + 15.0
 MOST_STRANGERS = 1_000
 
 

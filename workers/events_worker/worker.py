@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
-from events_worker.dispatcher import Dispatcher
+from events_worker.dispatcher import LONGEST_TURN_SECONDS, Dispatcher
 from events_worker.event import EventJob
 from events_worker.handlers import handlers
 from events_worker.partitions import LEASE_SECONDS, Partitions
@@ -103,7 +103,9 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
         relay,
         Reconciler(background, queue, publisher, partitions, metrics),
         Upkeep(background, metrics),
-        runtime.consumer("EVENTS", EventJob, dispatcher.handle, on_dead=dispatcher.bury),
+        runtime.consumer(
+            "EVENTS", EventJob, dispatcher.handle, on_dead=dispatcher.bury, time_limit_seconds=LONGEST_TURN_SECONDS
+        ),
     ]
 
 

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "intelliflow.event_handlers"
 MARK = "__event_handler__"
 TIMEOUT_SECONDS = 30.0
-# An event's job may take a minute with all that is noted before and after.
-LONGEST_TIMEOUT_SECONDS = 55.0
+LONGEST_TIMEOUT_SECONDS = 60.0
 
 Handle = Callable[["EventJob", "HandlerContext"], Awaitable[Any]]
 
@@ -56,7 +55,9 @@ def on(pattern: str, *, name: str = "", timeout_seconds: float = TIMEOUT_SECONDS
     if not pattern:
         raise HandlersUnusable("on() needs the events to handle: 'lead.created', 'lead.*' or '*'")
     if not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
-        raise HandlersUnusable(f"timeout_seconds={timeout_seconds:g} must be above 0 and at most 55 (a job has 60)")
+        raise HandlersUnusable(
+            f"timeout_seconds={timeout_seconds:g} must be above 0 and at most {LONGEST_TIMEOUT_SECONDS:g}"
+        )
 
     def mark(function: Handle) -> Handle:
         if not inspect.iscoroutinefunction(function):
