@@ -58,3 +58,10 @@ def test_order_and_looks_are_measured() -> None:
     measured = printed("bench_relay.py", "--parts", "order", "look", "--events", "200", "--finished", "1000")
     assert all(row["eventsPerSecond"] > 0 for row in measured["order"])
     assert measured["look"][0]["nothingMs"] > 0
+
+
+def test_the_contracts_cost_is_measured() -> None:
+    measured = printed("bench_contracts.py", "--events", "50", "--repeats", "1")
+    assert [row["contender"] for row in measured["worker"]] == ["valid", "a field is missing", "lifted three times"]
+    assert [row["contender"] for row in measured["database"]] == ["unchecked", "checked"]
+    assert all(row["microseconds"] > 0 for rows in measured.values() for row in rows)

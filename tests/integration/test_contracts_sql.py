@@ -110,6 +110,7 @@ def test_they_agree_on_both_sides_of_every_limit(connection: psycopg.Connection)
         ("2.0", "open"),
         ("2.0.7", "open"),
         ("2.1", "open"),
+        ("v2.1", "open"),
         ("2.8", "open"),
         ("3", "open"),
     ],

@@ -101,7 +101,7 @@ def test_one_between_goes_on_from_where_it_is() -> None:
     assert load_contracts(SAMPLE).read("deal.signed", "2.9", payload) == Accepted("3.0", lead)
 
 
-@pytest.mark.parametrize("version", ["3.0", "3", "3.0.0", "3.7"])
+@pytest.mark.parametrize("version", ["3.0", "3", "3.0.0", "v3.0", "3.7"])
 def test_the_newest_version_and_later_minor_ones_are_read_as_they_are(version: str) -> None:
     payload = SIGNED | {"new in 3.7": 1}
     assert load_contracts(SAMPLE).read("deal.signed", version, payload) == Accepted(version, payload)

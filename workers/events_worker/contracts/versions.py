@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 # The patch number of a `1.0.0` says nothing about a payload; SQL of ours uses the same pattern.
-WRITTEN = r"([0-9]{1,6})(?:\.([0-9]{1,6}))?(?:\.[0-9]{1,6})?"
+WRITTEN = r"v?([0-9]{1,6})(?:\.([0-9]{1,6}))?(?:\.[0-9]{1,6})?"
 
 
 class Version(NamedTuple):
@@ -20,7 +20,7 @@ class Version(NamedTuple):
 
 
 def parsed(written: str) -> Version | None:
-    """Read `1.0`, or `1` and `1.0.0` as other people write it; `None` when it is no version."""
+    """Read `1.0`, or `1`, `1.0.0` and `v1` as other people write it; `None` when it is no version."""
     found = re.fullmatch(WRITTEN, written)
     return Version(int(found[1]), int(found[2] or 0)) if found else None
 
