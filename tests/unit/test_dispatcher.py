@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -29,7 +30,7 @@ LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
 class Recording:
     """A handler that notes what it is given and ends as it is told."""
 
-    def __init__(self, name: str, pattern: str = "*", end: Outcome | Exception | None = None) -> None:
+    def __init__(self, name: str, pattern: str = "*", end: Outcome | BaseException | None = None) -> None:
         self.name = name
         self.pattern = pattern
         self.timeout_seconds = 5.0
@@ -42,7 +43,7 @@ class Recording:
 
     async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:  # noqa: ARG002  it needs none
         self.events.append(event)
-        if isinstance(self._end, Exception):
+        if isinstance(self._end, BaseException):
             raise self._end
         return self._end
 
@@ -114,6 +115,15 @@ async def test_a_type_without_contract_is_handled_and_mentioned_once() -> None:
     assert [line for line in lines if line["event"] == "event_without_contract"] == [
         {"event": "event_without_contract", "eventType": "invoice.paid", "log_level": "info"}
     ]
+
+
+@pytest.mark.parametrize("end", [asyncio.CancelledError(), SystemExit(1), KeyError("name")])
+async def test_whatever_a_handler_raises_is_its_own_failure(end: BaseException) -> None:
+    well = Recording("b")
+    assert await dispatch([Recording("a", end=end), well]) == Retry(
+        "HANDLER_FAILED", f"handler a: {type(end).__name__}"
+    )
+    assert well.handled == ["lead.created"]
 
 
 async def test_a_failing_handler_keeps_no_other_from_running() -> None:

@@ -114,33 +114,42 @@ class Dispatcher:
             self._strangers.add(event_type)
             log.info("event_without_contract", eventType=event_type)
 
-    async def _run(  # noqa: PLR0911  one line for each way in which a handler can end
-        self, handler: EventHandler, event: EventJob, *, receipts: bool
-    ) -> Outcome:
+    async def _run(self, handler: EventHandler, event: EventJob, *, receipts: bool) -> Outcome:
         try:
             async with asyncio.timeout(handler.timeout_seconds) as limit:
                 return await handler.handle(event, self._contexts.of(event, handler.name, receipts=receipts))
-        except AlreadyReceipted:
-            return Done("done before")
-        except TurnOver:
-            return Defer("TURN_OVER", "the event is not under way any more", OUTAGE_SECONDS)
-        except PermanentError as error:
-            return DeadLetter(error.code, error.sentence)
-        except RedisUnavailable as error:
-            # The queue's own outage is not the event's failure and burns none of its attempts.
-            log.warning("handler_waits_for_redis", handler=handler.name, error=str(error))
-            return Defer("REDIS_UNAVAILABLE", "Redis did not answer", OUTAGE_SECONDS)
-        except DatabaseUnavailable as outage:
-            return postgres_is_away(outage)
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            return failed(handler, error)
         except TimeoutError as error:
             if limit.expired():
                 return Retry("TIME_LIMIT", f"it took longer than {handler.timeout_seconds:g} s")
             return failed(handler, error)
-        except Exception as error:  # noqa: BLE001  a handler may fail in any way: `failed` logs it
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may fail in any way: `failed` logs it
+            return outcome_of(handler, error)
+
+
+def outcome_of(handler: EventHandler, error: BaseException) -> Outcome:
+    """Say what an error that a handler raised means to its event."""
+    match error:
+        case AlreadyReceipted():
+            return Done("done before")
+        case TurnOver():
+            return Defer("TURN_OVER", "the event is not under way any more", OUTAGE_SECONDS)
+        case PermanentError(code=code, sentence=sentence):
+            return DeadLetter(code, sentence)
+        case RedisUnavailable():
+            # The queue's own outage is not the event's failure and burns none of its attempts.
+            log.warning("handler_waits_for_redis", handler=handler.name, error=str(error))
+            return Defer("REDIS_UNAVAILABLE", "Redis did not answer", OUTAGE_SECONDS)
+        case DatabaseUnavailable():
+            return postgres_is_away(error)
+        case _:
             return failed(handler, error)
 
 
-def failed(handler: EventHandler, error: Exception) -> Retry:
+def failed(handler: EventHandler, error: BaseException) -> Retry:
     """Make an outcome of an error that a handler did not foresee."""
     log.error("handler_failed", handler=handler.name, exc_info=error)
     # The message may quote the event's data; the log has it, redacted.
