@@ -51,25 +51,28 @@ class Dispatcher:
         event = job.payload
         with structlog.contextvars.bound_contextvars(correlationId=event.metadata.correlation_id):
             try:
-                return await self._take_turn(event)
+                return await self._take_turn(event, job.attempt)
             except DatabaseUnavailable as outage:
                 return postgres_is_away(outage)
 
-    async def bury(self, event_id: str, event_type: str, reason: str) -> Hold | None:
+    async def bury(self, event_id: str, event_type: str, reason: str, attempt: int) -> Hold | None:
         """Note a dead letter before the queue does: see `OnDead`."""
         try:
-            await self._turns.bury(event_id, reason, blocks=self._contracts.blocks(event_type))
+            await self._turns.bury(event_id, reason, blocks=self._contracts.blocks(event_type), attempt=attempt)
         except DatabaseUnavailable as outage:
             return postgres_is_away(outage)
         return None
 
-    async def _take_turn(self, event: EventJob) -> Outcome:
+    async def _take_turn(self, event: EventJob, attempt: int) -> Outcome:
         turn = await self._turns.begin(event.event_id)
         match turn.standing:
             case Standing.HANDLED:
                 return Done("handled before")
             case Standing.PENDING:
                 return Defer("NOT_ITS_TURN", "the relay has not published it yet", OUTAGE_SECONDS, planned=True)
+            case Standing.UNDER_WAY if turn.dead_reason and turn.dead_attempt == attempt:
+                # Nobody retried it: its worker was killed before Redis heard, and later events may have passed it by.
+                return died_before(turn.dead_reason)
             case Standing.UNDER_WAY | Standing.UNKNOWN:
                 readable = self._readable(event)
                 if isinstance(readable, DeadLetter):
@@ -154,6 +157,12 @@ def failed(handler: EventHandler, error: BaseException) -> Retry:
     log.error("handler_failed", handler=handler.name, exc_info=error)
     # The message may quote the event's data; the log has it, redacted.
     return Retry("HANDLER_FAILED", type(error).__name__)
+
+
+def died_before(reason: str) -> DeadLetter:
+    """Make the outcome again that a `failedReason` was written from."""
+    code, _, sentence = reason.partition(": ")
+    return DeadLetter(code, sentence)
 
 
 def postgres_is_away(outage: DatabaseUnavailable) -> Hold:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from events_worker.outbox import sort_out
-from events_worker.store import End
+from events_worker.store import DatabaseUnavailable, End
 from worker_runtime.redis.connection import RedisUnavailable
 
 if TYPE_CHECKING:
@@ -80,8 +80,10 @@ class Publisher:
     async def _bury(self, events: Sequence[OutboxEvent], dead: Sequence[Unpublishable]) -> list[OutboxEvent]:
         types = {event.id: event.event_type for event in events}
         ends = [End(one.event_id, one.reason, self._blocks(types[one.event_id])) for one in dead]
-        following = await self._turns.end(ends, claim_next=True)
+        ended = await self._turns.end(ends, claim_next=True)
+        if ended.locked:
+            raise DatabaseUnavailable("somebody holds the row of an event that cannot be published")
         self._metrics.failed.inc(len(ends))
         for one in dead:
             log.error("outbox_event_dead_lettered", eventId=one.event_id, reason=one.reason)
-        return following
+        return ended.following

@@ -6,7 +6,7 @@ from events_worker.store.endpoints import EndpointStore
 from events_worker.store.outbox import Lag, OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
 from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
-from events_worker.store.turns import End, Standing, Turn, TurnStore
+from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
 
 __all__ = [
     "BY_INDEX",
@@ -14,6 +14,7 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "End",
+    "Ended",
     "EndpointStore",
     "Lag",
     "Listener",

@@ -29,6 +29,8 @@ KEEPALIVE_PROBES = 3
 CONNECTION_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 # SQLSTATE class of statements that no wait can cure: a missing table or column, a missing privilege.
 WRONG_STATEMENT = "42"
+# And of what is the server's condition whoever asks: connections, resources, an operator, the system, a standby.
+SERVER_CONDITIONS = ("08", "53", "57P", "58", "25006")
 
 MIGRATION_APPLIED = "SELECT EXISTS (SELECT FROM _yoyo_migration WHERE migration_id = $1)"
 
@@ -127,6 +129,8 @@ class Database:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connected_once()
             yield self._connection
+        except asyncpg.LockNotAvailableError as error:
+            raise DatabaseUnavailable(f"somebody holds the row: {error}") from error
         except (asyncpg.PostgresError, *CONNECTION_FAULTS) as error:
             self._drop()
             if str(getattr(error, "sqlstate", "")).startswith(WRONG_STATEMENT):
@@ -156,8 +160,13 @@ class Database:
             server_settings={"application_name": "events-worker"},
         )
         _keep_alive(connection)
-        # The server gives up first: a statement that waits for a lock must not outlive the connection that sent it.
-        settings = {"statement_timeout": str(int(self._command_seconds * 900)), **self._settings}
+        # The server gives up first: a statement that waits for a lock must not outlive the connection that sent it, nor
+        # may a process that was frozen between two of them keep what it has locked.
+        limits = {
+            "statement_timeout": str(int(self._command_seconds * 900)),
+            "idle_in_transaction_session_timeout": str(int(self._command_seconds * 1000)),
+        }
+        settings = {**limits, **self._settings}
         await connection.execute(";".join(f"SET {name} = {value}" for name, value in settings.items()))
         if self._listener is not None:
             hear = self._listener.hear
@@ -168,6 +177,11 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+def is_server_s_condition(error: Exception) -> bool:
+    """Tell an error that any statement would meet now from one that this statement deserves."""
+    return str(getattr(error, "sqlstate", "")).startswith(SERVER_CONDITIONS)
 
 
 def _keep_alive(connection: asyncpg.Connection) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from events_worker.store.claiming import CLAIM_HEADS, EVENT, WRITTEN, event_of
+from events_worker.store.claiming import CLAIM_HEADS, CLAIMED, EVENT, WRITTEN, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ WITH {MINE}, heads AS MATERIALIZED (
                        OFFSET 0)
      ORDER BY next.position
      LIMIT $2
-), {CLAIM_HEADS}
+), {CLAIM_HEADS} {CLAIMED} ORDER BY position
 """
 
 # Behind thousands of events that wait for their aggregates, other aggregates are found by going from one to the next.
@@ -77,7 +77,7 @@ WITH RECURSIVE {MINE}, first AS (
             LIMIT 1) AS following
 ), heads AS MATERIALIZED (
     SELECT next.id FROM first AS next WHERE {DUE} LIMIT $2
-), {CLAIM_HEADS}
+), {CLAIM_HEADS} {CLAIMED} ORDER BY position
 """
 
 # Whoever owns its partition. What waits for an earlier event, for its time or for a person is not left, but to come.
