@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from events_worker.yaml_source import Complaint, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from jsonschema.exceptions import ValidationError
 
@@ -55,6 +55,11 @@ class Contracts:
     def blocks(self, event_type: str) -> bool:
         """Tell whether later events of its aggregate wait for a person when one of this type is a dead letter."""
         return event_type in self._blocking
+
+    @property
+    def types(self) -> Collection[str]:
+        """The event types that have a contract."""
+        return self._validators.keys()
 
     def knows(self, event_type: str) -> bool:
         """Tell whether this type has a contract; one without is accepted as it is."""

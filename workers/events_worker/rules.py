@@ -96,7 +96,7 @@ class CompiledRule:
         self.name = rule.name
         self.channel = rule.channel
         self.priority = rule.priority
-        self._pattern = rule.event
+        self.pattern = rule.event
         self._template = rule.template
         self._when = Expression(rule.when) if rule.when else None
         self._recipient = {key: Expression(source) for key, source in rule.recipient.items()}
@@ -106,7 +106,7 @@ class CompiledRule:
 
     def applies(self, event_type: str, names: Mapping[str, Any]) -> bool:
         """Tell whether this event makes a notification; raises `RuleFailed` when the condition has no answer."""
-        if not matches(self._pattern, event_type):
+        if not matches(self.pattern, event_type):
             return False
         return self._when is None or bool(self._asked("when", self._when.truth, names))
 

@@ -7,7 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from events_worker.handlers.python import HandlersUnusable, found_handlers
+from events_worker.contracts import load_contracts
+from events_worker.handlers.python import HandlersUnusable, PythonHandler, found_handlers, unheard
 from events_worker.rules import SHIPPED, CompiledRule, load_rules
 from events_worker.yaml_source import SourceError
 from worker_runtime.settings import Allowed, DatabaseUrl, HealthPort, Milliseconds, ShownAs, WorkerSettings
@@ -25,7 +26,7 @@ def _usable_rules(path: Path) -> Path:
 
 def _usable_handlers(text: str) -> str:
     try:
-        found_handlers(_listed(text), taken=set())
+        found_handlers(_listed(text))
     except HandlersUnusable as error:
         raise ValueError(str(error)) from error
     return text
@@ -71,6 +72,22 @@ class EventsSettings(WorkerSettings):
     def handler_packages(self) -> list[str]:
         """Return where to look for handlers in Python."""
         return _listed(self.event_handlers)
+
+    def handlers(self) -> list[PythonHandler]:
+        """Return the handlers in Python; raises `HandlersUnusable` as the start would have."""
+        return found_handlers(self.handler_packages())
+
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        spoken_of = [rule.pattern for rule in self.rules()]
+        return [*super().warnings(), *unheard(self.handlers(), load_contracts().types, spoken_of)]
+
+    def notes(self) -> list[str]:
+        """See `WorkerSettings`."""
+        return [
+            f"handler {handler.name} ({handler.place}): {handler.pattern}, within {handler.timeout_seconds:g} s"
+            for handler in self.handlers()
+        ]
 
     def _channels(self) -> frozenset[str]:
         switched_on = {"SMS": self.enable_sms, "WEBHOOK": self.enable_webhook}

@@ -92,6 +92,7 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
         hinted=hinted,
     )
     background = OutboxStore(databases.upkeep, settings.outbox_partitions, most_bytes)
+    runtime.log.info("event_handlers", handlers={one.name: one.pattern for one in settings.handlers()})
     dispatcher = Dispatcher(
         contracts,
         handlers(settings.rules(), runtime.queue, settings.handler_packages()),

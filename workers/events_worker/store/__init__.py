@@ -4,6 +4,7 @@ from events_worker.store.database import BY_INDEX, Database, DatabaseUnavailable
 from events_worker.store.outbox import Lag, OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
 from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
+from events_worker.store.trial import TrialStore
 from events_worker.store.turns import End, Standing, Turn, TurnStore
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Share",
     "Standing",
     "Transactions",
+    "TrialStore",
     "Turn",
     "TurnOver",
     "TurnStore",
