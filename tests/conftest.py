@@ -40,6 +40,7 @@ PRODUCT_VARIABLES = (
     "DATABASE_URL",
     "EGRESS_",
     "EMAIL_",
+    "EVENT_HANDLERS",
     "EVENT_RULES_FILE",
     "HEALTH_",
     "JOB_QUEUE_",

@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.bullmq.engine_options import EngineOptions
+from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.clock import Clock, SystemClock
@@ -78,15 +79,19 @@ class Runtime(Generic[S]):
             jobs_in_flight=self._jobs_in_flight,
         )
         self.watch = Watch(self.health, self.dependencies, self.metrics)
-        self._queues: dict[str, JobQueue] = {}
+        self._queues: dict[str | QueueName, JobQueue] = {}
         for key in queue_keys:
             self._announce(key)
         self.require("redis", self._ping_redis, where=str(settings.redis_address()))
 
-    def queue(self, key: str) -> JobQueue:
-        """Return the queue with that key (`EVENTS`, `EMAIL`...), to add jobs to or to ask."""
+    def queue(self, key: str | QueueName) -> JobQueue:
+        """Return the queue with that key (`EVENTS`, `EMAIL`...) or of that name, to add jobs to or to ask.
+
+        Raises `KeyError` for a key that is none.
+        """
         if key not in self._queues:
-            self._queues[key] = JobQueue(self.redis, self.settings.queue_name(key))
+            name = key if isinstance(key, QueueName) else self.settings.queue_name(key)
+            self._queues[key] = JobQueue(self.redis, name)
         return self._queues[key]
 
     def consumer(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from embedded_stack import PostgresServer
     from events_worker.context import HandlerContext
+    from worker_runtime.bullmq.names import QueueName
 
 LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
 
@@ -72,7 +73,7 @@ async def handling(
         transactions = await opened.enter_async_context(Transactions(bench.database_url, 5))
         handlers = [PythonHandler(one.__name__, "lead.*", timeout_seconds, one) for one in functions(ran)]
 
-        def queue(key: str) -> JobQueue:
+        def queue(key: str | QueueName) -> JobQueue:
             assert key == "EVENTS"
             return bench.queue
 

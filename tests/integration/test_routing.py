@@ -24,7 +24,7 @@ from worker_runtime.redis.connection import RedisConnection, RedisError
 from worker_runtime.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from events_worker.event import EventJob
@@ -41,7 +41,7 @@ REGISTER = "INSERT INTO tenant_webhook_endpoint (tenant_id, url, event_patterns)
 SWITCH_OFF = "UPDATE tenant_webhook_endpoint SET active = false WHERE url = $1"
 
 
-def queues(redis: RedisConnection) -> Callable[[str], JobQueue]:
+def queues(redis: RedisConnection) -> Any:
     return lambda key: JobQueue(redis, WorkerSettings().queue_name(key))
 
 

@@ -10,7 +10,7 @@ import structlog
 
 from events_worker.contracts import Accepted, Violation
 from events_worker.event import EventJob, matches
-from events_worker.handlers.python import LONGEST_TIMEOUT_SECONDS
+from events_worker.handlers.marked import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
 from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry

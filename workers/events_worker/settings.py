@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from events_worker.contracts import load_contracts
-from events_worker.handlers.python import HandlersUnusable, found_handlers
+from events_worker.handlers.python import HandlersUnusable, PythonHandler, found_handlers, unheard
 from events_worker.rules import SHIPPED, RuleBook, Surroundings, load_rules
 from events_worker.yaml_source import SourceError
 from worker_runtime.settings import (
@@ -37,7 +37,7 @@ UNATTENDED = {
 
 def _usable_handlers(text: str) -> str:
     try:
-        found_handlers(_listed(text), taken=set())
+        found_handlers(_listed(text))
     except HandlersUnusable as error:
         raise ValueError(str(error)) from error
     return text
@@ -101,6 +101,22 @@ class EventsSettings(RoutingSettings):
     def handler_packages(self) -> list[str]:
         """Return where to look for handlers in Python."""
         return _listed(self.event_handlers)
+
+    def handlers(self) -> list[PythonHandler]:
+        """Return the handlers in Python; raises `HandlersUnusable` as the start would have."""
+        return found_handlers(self.handler_packages())
+
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        spoken_of = [rule.pattern for rule in self.rules()]
+        return [*super().warnings(), *unheard(self.handlers(), load_contracts().types, spoken_of)]
+
+    def notes(self) -> list[str]:
+        """See `WorkerSettings`."""
+        return [
+            f"handler {handler.name} ({handler.place}): {handler.pattern}, within {handler.timeout_seconds:g} s"
+            for handler in self.handlers()
+        ]
 
 
 def _switched_off(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -105,6 +105,7 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
     )
     background = OutboxStore(databases.upkeep, settings.outbox_partitions, most_bytes)
     endpoints = RememberedEndpoints(EndpointStore(databases.endpoints))
+    runtime.log.info("event_handlers", handlers={one.name: one.pattern for one in settings.handlers()})
     dispatcher = Dispatcher(
         contracts,
         handlers(settings.rules(), runtime.queue, endpoints, settings.handler_packages()),

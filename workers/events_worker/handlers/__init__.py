@@ -8,6 +8,8 @@ from events_worker.context import HandlerContext
 from events_worker.event import EventJob
 from events_worker.handlers.python import HandlersUnusable, found_handlers, on
 from events_worker.handlers.routing import Routing
+from worker_runtime.bullmq.names import QueueName
+from worker_runtime.bullmq.producer import NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.outcome import Outcome
 
-__all__ = ["EventHandler", "EventJob", "HandlerContext", "HandlersUnusable", "handlers", "on"]
+__all__ = ["EventHandler", "EventJob", "HandlerContext", "HandlersUnusable", "NewJob", "QueueName", "handlers", "on"]
 
 
 class EventHandler(Protocol):
@@ -54,4 +56,4 @@ def handlers(
     packages: Sequence[str] = (),
 ) -> tuple[EventHandler, ...]:
     """Build every handler; `queue` returns a queue by its key (`EMAIL`). Raises `HandlersUnusable`."""
-    return (Routing(rules, queue, endpoints), *found_handlers(packages, taken={Routing.name}))
+    return (Routing(rules, queue, endpoints), *found_handlers(packages))

@@ -6,6 +6,7 @@ from events_worker.store.endpoints import EndpointStore
 from events_worker.store.outbox import Lag, OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
 from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
+from events_worker.store.trial import TrialStore
 from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Share",
     "Standing",
     "Transactions",
+    "TrialStore",
     "Turn",
     "TurnOver",
     "TurnStore",
