@@ -1,16 +1,20 @@
 """All SQL of the events-worker, by what it is about."""
 
 from events_worker.store.database import BY_INDEX, Database, DatabaseUnavailable, Listener, SchemaOutdated
-from events_worker.store.outbox import Lag, OutboxStore
+from events_worker.store.dead_letters import DeadLetterStore, Edit, Selection
+from events_worker.store.outbox import OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
 from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
 from events_worker.store.turns import End, Standing, Turn, TurnStore
+from events_worker.store.upkeep import Lag, UpkeepStore
 
 __all__ = [
     "BY_INDEX",
     "AlreadyReceipted",
     "Database",
     "DatabaseUnavailable",
+    "DeadLetterStore",
+    "Edit",
     "End",
     "Lag",
     "Listener",
@@ -18,10 +22,12 @@ __all__ = [
     "PartitionStore",
     "PartitionsDiffer",
     "SchemaOutdated",
+    "Selection",
     "Share",
     "Standing",
     "Transactions",
     "Turn",
     "TurnOver",
     "TurnStore",
+    "UpkeepStore",
 ]
