@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HandlerContext:
-    """One handler and one event. The same event brings the same `idempotency_key`, however often it is tried."""
+    """One handler and one event. The same event brings the same `idempotency_key`, however often it is tried.
+
+    A replay is no try: it brings a key of its own.
+    """
 
     event: EventJob
     handler: str
@@ -35,7 +38,7 @@ class HandlerContext:
 
     def id_of(self, part: str) -> str:
         """Return a UUID for one of several effects: the same part of the same event is always the same one."""
-        return str(uuid5(_namespace(self.event.event_id), f"{self.handler}/{part}" if part else self.handler))
+        return str(uuid5(_namespace(self.event.effects_id), f"{self.handler}/{part}" if part else self.handler))
 
     async def enqueue(self, queue: str, *jobs: NewJob) -> list[str]:
         """Add jobs to a queue by its key (`EMAIL`, `EVENTS`...). Give them ids by `id_of`: a retry adds them again."""
@@ -46,7 +49,7 @@ class HandlerContext:
 
         What is written there happens exactly once: with the commit, this handler is not run for this event again. It
         should therefore be the handler's last act, and may be entered once. Only an event that a producer added
-        straight to the queue has no receipts, and may be handled twice.
+        straight to the queue, or that is replayed, has no receipts, and may be handled twice.
         """
         if not self._receipts:
             return self._transactions.plain()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from events_worker.event import EventJob, matches
+from events_worker.event import EventJob, Replay, matches
 from events_worker.outbox import backoff_seconds
 from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
@@ -61,6 +61,8 @@ class Dispatcher:
         return None
 
     async def _take_turn(self, event: EventJob) -> Outcome:
+        if event.replay is not None:
+            return self._refusal(event) or await self._replay(event, event.replay)
         turn = await self._turns.begin(event.event_id)
         match turn.standing:
             case Standing.HANDLED:
@@ -70,7 +72,7 @@ class Dispatcher:
             case Standing.UNDER_WAY:
                 return self._refusal(event) or await self._with_receipts(event, turn.finished)
             case Standing.UNKNOWN:
-                return self._refusal(event) or composed(await self._run_all(event, None))
+                return self._refusal(event) or composed(await self._run_all(event, receipts=False))
 
     def _refusal(self, event: EventJob) -> DeadLetter | None:
         self._introduce(event.event_type)
@@ -78,7 +80,7 @@ class Dispatcher:
         return DeadLetter("INVALID_PAYLOAD", violation) if violation else None
 
     async def _with_receipts(self, event: EventJob, finished: frozenset[str]) -> Outcome:
-        outcomes = await self._run_all(event, finished)
+        outcomes = await self._run_all(event, finished, receipts=True)
         outcome = composed(outcomes)
         if isinstance(outcome, Done):
             await patiently(lambda: self._turns.finish(event.event_id))
@@ -86,10 +88,17 @@ class Dispatcher:
             await patiently(lambda: self._turns.note_finished(event.event_id, done))
         return outcome
 
-    async def _run_all(self, event: EventJob, finished: frozenset[str] | None) -> Mapping[str, Outcome]:
-        """Run who is not done yet; `None`: nobody keeps receipts of this event."""
-        receipts = finished is not None
-        handlers = [handler for handler in self._wanting(event) if handler.name not in (finished or ())]
+    async def _replay(self, event: EventJob, replay: Replay) -> Outcome:
+        known = {handler.name for handler in self._handlers}
+        if strangers := [name for name in replay.handlers if name not in known]:
+            return DeadLetter("UNKNOWN_HANDLER", f"the replay names {', '.join(strangers)}; here are {sorted(known)}")
+        others = frozenset(known - set(replay.handlers))
+        return composed(await self._run_all(event, others, receipts=False))
+
+    async def _run_all(
+        self, event: EventJob, left_out: frozenset[str] = frozenset(), *, receipts: bool
+    ) -> Mapping[str, Outcome]:
+        handlers = [handler for handler in self._wanting(event) if handler.name not in left_out]
         outcomes = await asyncio.gather(*(self._run(handler, event, receipts=receipts) for handler in handlers))
         return {handler.name: outcome for handler, outcome in zip(handlers, outcomes, strict=True)}
 

@@ -53,7 +53,7 @@ class Routing:
 
 def notification_job(rule: CompiledRule, event: EventJob, names: Mapping[str, Any]) -> NewJob:
     """Return the job of the notification that `rule` makes of `event`; raises `RuleFailed`."""
-    notification_id = notification_id_of(event.event_id, rule.name)
+    notification_id = notification_id_of(event.effects_id, rule.name)
     return NewJob(
         name=rule.channel.lower(),
         data={
