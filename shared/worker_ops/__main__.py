@@ -8,17 +8,34 @@ import logging
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+import asyncpg
 import structlog
 
+from events_worker.store import DatabaseUnavailable, SchemaOutdated
+from worker_ops import dlq, doctor, outbox
+from worker_ops.endings import CommandEnded
 from worker_ops.exit_codes import ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
-from worker_ops.output import FORMATS, say, write_rows
+from worker_ops.output import add_output, say, write_rows
 from worker_ops.queues import queue_rows
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.settings import SettingsError, WorkerSettings, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# How a command may end by an exception; any other is a bug. The last is what PostgreSQL says of a missing privilege.
+ENDINGS = (
+    CommandEnded,
+    SettingsError,
+    DatabaseUnreachable,
+    DatabaseUnavailable,
+    RedisUnavailable,
+    MigrationError,
+    RedisError,
+    SchemaOutdated,
+    asyncpg.PostgresError,
+)
 
 
 def main() -> NoReturn:
@@ -33,15 +50,26 @@ def run(arguments: Sequence[str]) -> ExitCode:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         code: ExitCode = asked.command(asked, load(WorkerSettings))
-    except SettingsError as error:
-        return _failed(ExitCode.FAILED, *error.problems)
-    except DatabaseUnreachable as error:
-        return _failed(ExitCode.UNREACHABLE, str(error))
-    except RedisUnavailable as error:
-        return _failed(ExitCode.UNREACHABLE, f"cannot reach Redis: {error}")
-    except (MigrationError, RedisError) as error:
-        return _failed(ExitCode.FAILED, str(error))
+    except ENDINGS as error:
+        code, reasons = _ending(error)
+        return _failed(code, *reasons)
     return code
+
+
+def _ending(error: Exception) -> tuple[ExitCode, Sequence[str]]:
+    match error:
+        case CommandEnded():
+            return error.code, [str(error)]
+        case SettingsError():
+            return ExitCode.FAILED, error.problems
+        case DatabaseUnreachable():
+            return ExitCode.UNREACHABLE, [str(error)]
+        case DatabaseUnavailable():
+            return ExitCode.UNREACHABLE, [f"PostgreSQL did not do it: {error}"]
+        case RedisUnavailable():
+            return ExitCode.UNREACHABLE, [f"cannot reach Redis: {error}"]
+        case _:
+            return ExitCode.FAILED, [str(error)]
 
 
 def _failed(code: ExitCode, *reasons: str) -> ExitCode:
@@ -69,8 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     migrations = commands.add_parser("migrate", help="bring the database to the current schema; safe to repeat")
     migrations.set_defaults(command=_migrate)
     queues = commands.add_parser("queues", help="show how full every queue is")
-    queues.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to write it (default: table)")
+    add_output(queues)
     queues.set_defaults(command=_queues)
+    for room in (outbox, dlq, doctor):
+        room.register(commands)
     return parser
 
 
