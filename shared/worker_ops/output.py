@@ -53,9 +53,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         return "nothing to show"
     lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    numbers = [
-        all(_is_number(value) for value in column) for column in zip(*(row.values() for row in rows), strict=True)
-    ]
+    numbers = [_are_numbers(column) for column in zip(*(row.values() for row in rows), strict=True)]
     return "\n".join(_line(line, widths, numbers) for line in lines)
 
 
@@ -64,8 +62,9 @@ def _line(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) 
     return "  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in placed).rstrip()
 
 
-def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, (int, float))
+def _are_numbers(column: Sequence[object]) -> bool:
+    known = [value for value in column if value is not None]
+    return bool(known) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
 
 
 def _cell(value: object) -> str:
