@@ -28,20 +28,23 @@ class Headroom:
         self._left = 0
         self._held_back = False
 
-    async def room_for(self, events: int) -> int:
-        """Say how many of so many events may be claimed now; raises `RedisUnavailable` or `RedisError`."""
+    async def room_for(self, events: int, on_their_way: int) -> int:
+        """Say how many of so many events may be claimed now, beside those claimed and `on_their_way` to the queue.
+
+        Raises `RedisUnavailable` or `RedisError`.
+        """
         if not self._most_waiting:
             return events
         if self._left <= 0:
-            await self._look()
+            await self._look(on_their_way)
         return min(events, self._left)
 
     def claimed(self, events: int) -> None:
         """Count what was claimed."""
         self._left -= events
 
-    async def _look(self) -> None:
-        waiting = await self._queue.depth()
+    async def _look(self, on_their_way: int) -> None:
+        waiting = await self._queue.depth() + on_their_way
         self._left = max(0, min(self._most_waiting - waiting, self._most_at_once))
         held_back = self._left == 0
         if held_back != self._held_back:

@@ -93,7 +93,7 @@ class Relay:
         if self._publisher.kept:
             return []
         self._publisher.refuse_in_an_outage()
-        room = await self._headroom.room_for(self._batch_size)
+        room = await self._headroom.room_for(self._batch_size, len(self._claimed))
         if not room:
             self.drained.clear()
             return []

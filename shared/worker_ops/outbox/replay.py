@@ -111,7 +111,8 @@ class _Replaying:
     async def _add_all(self, stop: StopSignal) -> None:
         pace, last = Pace(self._asked.rate), 0
         while not stop.requested.is_set() and (page := await self._store.page(last, pace.chunk)):
-            await self._until_there_is_room(stop)
+            if not await self._there_is_room(stop):
+                return
             pause = asyncio.ensure_future(stop.sleep(pace.seconds))
             await self._add(page)
             last = page.last
@@ -127,6 +128,9 @@ class _Replaying:
         self._unpublishable += len(verdicts) - len(jobs)
         self._sequence = page.events[-1].sequence if page.events else self._sequence
 
-    async def _until_there_is_room(self, stop: StopSignal) -> None:
-        while await self._outbox.queue.depth() >= self._asked.most_waiting and not stop.requested.is_set():
-            await stop.sleep(LOOK_AGAIN_SECONDS)
+    async def _there_is_room(self, stop: StopSignal) -> bool:
+        """Wait until there is; false when a stop came first."""
+        while await self._outbox.queue.depth() >= self._asked.most_waiting:
+            if await stop.sleep(LOOK_AGAIN_SECONDS):
+                return False
+        return True
