@@ -67,6 +67,10 @@ async def test_without_a_limit_nobody_is_held_back(bench: Bench) -> None:
 
 
 async def worked_off(bench: Bench, jobs: int) -> None:
+    async def all_there() -> bool:
+        return len(await bench.waiting()) == jobs
+
+    await until(all_there)
     await asyncio.gather(*(bench.redis.call("RPOP", EVENTS.key("wait")) for _ in range(jobs)))
 
 

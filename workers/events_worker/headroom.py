@@ -45,8 +45,10 @@ class Headroom:
 
     async def _look(self, on_their_way: int) -> None:
         waiting = await self._queue.depth() + on_their_way
-        self._left = max(0, min(self._most_waiting - waiting, self._most_at_once))
-        held_back = self._left == 0
+        room = max(0, self._most_waiting - waiting)
+        # Once full, it stays so until there is room for more than a few, or each claim would be for a few.
+        held_back = room < (self._most_at_once if self._held_back else 1)
+        self._left = 0 if held_back else min(room, self._most_at_once)
         if held_back != self._held_back:
             self._held_back = held_back
             self._metrics.held_back.set(held_back)
