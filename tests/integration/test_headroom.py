@@ -47,8 +47,8 @@ async def test_many_relays_stay_near_the_limit_together(bench: Bench) -> None:
     ):
         await until(lambda: at_least(one.metrics.held_back._value.get, 1))
         await until(lambda: at_least(other.metrics.held_back._value.get, 1))
-        # Each asks once for a twentieth, and not at the same moment as the other for long.
-        assert 1_000 <= len(await bench.waiting()) <= 1_100
+        # Each asks once for a twentieth: so much may be counted twice, or not at all.
+        assert 900 <= len(await bench.waiting()) <= 1_100
 
 
 async def test_events_that_follow_a_handled_one_are_not_held_back(bench: Bench) -> None:
