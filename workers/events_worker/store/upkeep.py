@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from events_worker.store.database import Database
 
-# A sweep ends at this many rows or at this many bytes of them as they are stored, whichever comes first: a few large
-# payloads cost as much as many small ones. Some tens of milliseconds on a common disk.
+# A sweep ends at this many rows or at this many bytes of them as they are stored, whichever comes first: what is moved
+# is compressed again, and four megabytes took half a second on a busy machine, where 500 small rows took 60 ms.
 SWEEP_ROWS = 500
-SWEEP_BYTES = 4_000_000
+SWEEP_BYTES = 1_000_000
 # How the error of a dead letter begins that somebody has dealt with.
 DISCARDED = "DISCARDED"
 
