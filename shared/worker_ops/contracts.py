@@ -14,10 +14,10 @@ from worker_ops.exit_codes import ExitCode
 from worker_ops.output import say
 
 if TYPE_CHECKING:
-    import argparse
+    from worker_ops.arguments import Commands
 
 
-def add_contracts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def register(commands: Commands) -> None:
     """Add the verbs to the command line."""
     contracts = commands.add_parser("contracts", help="event contracts: compare two versions, write the database check")
     verbs = contracts.add_subparsers(required=True, metavar="VERB")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from events_worker.contracts import Accepted, Violation
-from events_worker.event import EventJob, matches
+from events_worker.event import EventJob, Replay, matches
 from events_worker.handlers.marked import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
-from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
+from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, Turn, TurnOver
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
 
@@ -32,6 +32,8 @@ OUTAGE_SECONDS = 1.0
 PATIENCE_SECONDS = 20.0
 LONGEST_TURN_SECONDS = LONGEST_TIMEOUT_SECONDS + PATIENCE_SECONDS + 15.0
 MOST_STRANGERS = 1_000
+# A replayed event is nobody's turn.
+NO_TURN = Turn(Standing.UNKNOWN, frozenset())
 
 
 class Dispatcher:
@@ -64,7 +66,7 @@ class Dispatcher:
         return None
 
     async def _take_turn(self, event: EventJob, attempt: int) -> Outcome:
-        turn = await self._turns.begin(event.event_id)
+        turn = NO_TURN if event.replay else await self._turns.begin(event.event_id)
         match turn.standing:
             case Standing.HANDLED:
                 return Done("handled before")
@@ -74,12 +76,17 @@ class Dispatcher:
                 # Nobody retried it: its worker was killed before Redis heard, and later events may have passed it by.
                 return died_before(turn.dead_reason)
             case Standing.UNDER_WAY | Standing.UNKNOWN:
-                readable = self._readable(event)
-                if isinstance(readable, DeadLetter):
-                    return readable
-                if turn.standing is Standing.UNKNOWN:
-                    return composed(await self._run_all(readable, None))
-                return await self._with_receipts(readable, turn.finished)
+                return await self._read_and_run(event, turn)
+
+    async def _read_and_run(self, event: EventJob, turn: Turn) -> Outcome:
+        readable = self._readable(event)
+        if isinstance(readable, DeadLetter):
+            return readable
+        if readable.replay is not None:
+            return await self._replay(readable, readable.replay)
+        if turn.standing is Standing.UNKNOWN:
+            return composed(await self._run_all(readable, receipts=False))
+        return await self._with_receipts(readable, turn.finished)
 
     def _readable(self, event: EventJob) -> EventJob | DeadLetter:
         """Return the event as handlers know it, in the newest version of its contract, or why nobody can."""
@@ -91,7 +98,7 @@ class Dispatcher:
                 return event.read_as(version, payload)
 
     async def _with_receipts(self, event: EventJob, finished: frozenset[str]) -> Outcome:
-        outcomes = await self._run_all(event, finished)
+        outcomes = await self._run_all(event, finished, receipts=True)
         outcome = composed(outcomes)
         if isinstance(outcome, Done):
             await patiently(lambda: self._turns.finish(event.event_id))
@@ -99,10 +106,17 @@ class Dispatcher:
             await patiently(lambda: self._turns.note_finished(event.event_id, done))
         return outcome
 
-    async def _run_all(self, event: EventJob, finished: frozenset[str] | None) -> Mapping[str, Outcome]:
-        """Run who is not done yet; `None`: nobody keeps receipts of this event."""
-        receipts = finished is not None
-        handlers = [handler for handler in self._wanting(event) if handler.name not in (finished or ())]
+    async def _replay(self, event: EventJob, replay: Replay) -> Outcome:
+        known = {handler.name for handler in self._handlers}
+        if strangers := [name for name in replay.handlers if name not in known]:
+            return DeadLetter("UNKNOWN_HANDLER", f"the replay names {', '.join(strangers)}; here are {sorted(known)}")
+        others = frozenset(known - set(replay.handlers))
+        return composed(await self._run_all(event, others, receipts=False))
+
+    async def _run_all(
+        self, event: EventJob, left_out: frozenset[str] = frozenset(), *, receipts: bool
+    ) -> Mapping[str, Outcome]:
+        handlers = [handler for handler in self._wanting(event) if handler.name not in left_out]
         outcomes = await asyncio.gather(*(self._run(handler, event, receipts=receipts) for handler in handlers))
         return {handler.name: outcome for handler, outcome in zip(handlers, outcomes, strict=True)}
 

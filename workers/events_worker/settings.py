@@ -94,6 +94,12 @@ class EventsSettings(RoutingSettings):
     outbox_partitions: Annotated[int, Field(ge=1, le=1024)] = Field(
         16, description="parts of the aggregates that are shared out among events-workers; fixed by the first start"
     )
+    outbox_max_waiting_jobs: Annotated[int, Field(ge=0)] = Field(
+        100_000, description="the relay waits while so many events wait in Redis for a handler; 0 = it never does"
+    )
+    outbox_archive_purge_days: Annotated[int, Field(ge=0)] = Field(
+        0, description="days after its commit when an archived event is deleted for good; 0 = never"
+    )
     event_handlers: Annotated[str, AfterValidator(_usable_handlers), Allowed("packages with handlers")] = Field(
         "", description="Python packages, or entry points of `intelliflow.event_handlers`, comma-separated"
     )

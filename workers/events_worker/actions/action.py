@@ -86,7 +86,7 @@ class Occasion:
 
     def id(self, *parts: str) -> str:
         """Return the UUIDv5 of (event id, rule, parts): the same however often the event is handled."""
-        made = uuid5(namespace_of(self.event.event_id), self.rule)
+        made = uuid5(namespace_of(self.event.effects_id), self.rule)
         for part in parts:
             made = uuid5(made, part)
         return str(made)

@@ -2,18 +2,22 @@
 
 from events_worker.store.committed import committed_event
 from events_worker.store.database import BY_INDEX, Database, DatabaseUnavailable, Listener, SchemaOutdated
+from events_worker.store.dead_letters import DeadLetterStore, Edit, Selection
 from events_worker.store.endpoints import EndpointStore
-from events_worker.store.outbox import Lag, OutboxStore
+from events_worker.store.outbox import OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
 from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
 from events_worker.store.trial import TrialStore
 from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
+from events_worker.store.upkeep import Lag, UpkeepStore
 
 __all__ = [
     "BY_INDEX",
     "AlreadyReceipted",
     "Database",
     "DatabaseUnavailable",
+    "DeadLetterStore",
+    "Edit",
     "End",
     "Ended",
     "EndpointStore",
@@ -23,6 +27,7 @@ __all__ = [
     "PartitionStore",
     "PartitionsDiffer",
     "SchemaOutdated",
+    "Selection",
     "Share",
     "Standing",
     "Transactions",
@@ -30,5 +35,6 @@ __all__ = [
     "Turn",
     "TurnOver",
     "TurnStore",
+    "UpkeepStore",
     "committed_event",
 ]

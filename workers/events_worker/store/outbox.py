@@ -1,8 +1,7 @@
-"""The relay's view of the outbox: claim what comes next, find what got lost on its way, keep the table small."""
+"""The relay's view of the outbox: claim what comes next, find what got lost on its way."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -125,50 +124,6 @@ DELETE FROM domain_event_under_way AS busy
 RETURNING busy.event_id
 """
 
-LAG = """
-SELECT (SELECT count(*) FROM domain_event_outbox WHERE processed_at IS NULL) AS pending,
-       (SELECT EXTRACT(epoch FROM clock_timestamp() - created_at)::float8
-          FROM domain_event_outbox
-         WHERE processed_at IS NULL
-         ORDER BY position
-         LIMIT 1) AS seconds,
-       (SELECT count(*) FROM domain_event_under_way WHERE dead_reason IS NULL) AS under_way,
-       (SELECT count(*) FROM domain_event_under_way WHERE dead_reason IS NOT NULL AND blocks) AS blocked
-"""
-
-# The table's own trigger writes what is deleted to the archive. What is under way, or holds up its aggregate, stays.
-ARCHIVE = """
-WITH old AS (
-    DELETE FROM domain_event_outbox
-     WHERE id = ANY (ARRAY(
-           SELECT id
-             FROM domain_event_outbox AS event
-            WHERE processed_at < now() - make_interval(days => $1)
-              AND NOT EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = event.id AND busy.blocks)
-            ORDER BY processed_at
-            LIMIT $2
-              FOR UPDATE SKIP LOCKED))
-    RETURNING id
-), passed_by AS (
-    DELETE FROM domain_event_under_way AS busy USING old WHERE busy.event_id = old.id
-)
-SELECT count(*) FROM old
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far behind the writers we are.
-
-    `pending` events are committed and not yet published, the oldest for `seconds`; `under_way` are published and not
-    yet handled; `blocked` aggregates wait for a person to retry or discard a dead letter.
-    """
-
-    pending: int
-    seconds: float
-    under_way: int
-    blocked: int
-
 
 class OutboxStore:
     """Every method raises `DatabaseUnavailable` for what time may cure."""
@@ -219,14 +174,3 @@ class OutboxStore:
         async with self._database.connected() as connection:
             rows = await connection.fetch(FORGET_ROWLESS, [UUID(event_id) for event_id in event_ids])
         return [str(row["event_id"]) for row in rows]
-
-    async def lag(self) -> Lag:
-        """Measure how far the relay is behind the writers, and the handlers behind the relay."""
-        async with self._database.connected() as connection:
-            row = await connection.fetchrow(LAG)
-        return Lag(row["pending"], max(0.0, row["seconds"] or 0.0), row["under_way"], row["blocked"])
-
-    async def archive(self, older_than_days: int, limit: int) -> int:
-        """Move at most `limit` finished rows to the archive; return how many."""
-        async with self._database.connected() as connection:
-            return int(await connection.fetchval(ARCHIVE, older_than_days, limit))

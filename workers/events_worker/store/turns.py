@@ -67,7 +67,12 @@ WITH said AS MATERIALIZED (
     RETURNING event.*
 ), revived AS (
     UPDATE domain_event_outbox AS event
-       SET status = 'processed', last_error = NULL
+       SET status = 'processed', last_error = NULL, processed_at = clock_timestamp()
+      FROM handled
+     WHERE event.id = handled.event_id AND handled.dead_reason IS NOT NULL
+), revived_in_archive AS (
+    UPDATE domain_event_outbox_archive AS event
+       SET status = 'processed', last_error = NULL, processed_at = clock_timestamp()
       FROM handled
      WHERE event.id = handled.event_id AND handled.dead_reason IS NOT NULL
 ), dead AS (

@@ -17,7 +17,7 @@ from events_worker.settings import RoutingSettings
 from events_worker.store import Database, DatabaseUnavailable, EndpointStore, SchemaOutdated
 from events_worker.yaml_source import SourceError
 from worker_ops.exit_codes import CommandFailed, ExitCode
-from worker_ops.given_event import dead_letter, given_event
+from worker_ops.outbox.given_event import dead_letter, given_event
 from worker_ops.output import FORMATS, say, write_rows
 from worker_runtime.outcome import DeadLetter
 from worker_runtime.redaction import MASK, redact_value
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from events_worker.event import EventJob
     from events_worker.rehearsal import Verdict
     from events_worker.rule import Rule
+    from worker_ops.arguments import Commands
     from worker_ops.output import Row
 
 # Presigned addresses and tokens are in there.
@@ -41,7 +42,7 @@ payload. Nothing is added anywhere. Exit code 1 when the rules cannot be used or
 """
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def register(commands: Commands) -> None:
     """Add the command to those of `intelliflow outbox`."""
     parser = commands.add_parser("dry-run", help="say what the rules would make of an event", description=DESCRIPTION)
     parser.add_argument("event", metavar="EVENT", help="a JSON file, - for standard input, or a committed event's id")
