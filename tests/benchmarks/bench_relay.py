@@ -16,6 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.relay_in_order import measure_look, measure_order, measure_takeover
+from benchmarks.relay_latency import measure_latency, measure_writers
 from benchmarks.relay_throughput import measure_throughput, relayers
 from benchmarks.tables import table
 
@@ -29,6 +30,8 @@ COLUMNS = {
         "ours is x": ("ratio", ".2f"),
         "CPU s/10k": ("cpuSecondsPer10k", ".2f"),
     },
+    "latency": {"events": ("events", ".0f"), "p50 ms": ("p50Ms", ".1f"), "p99 ms": ("p99Ms", ".1f")},
+    "writers": {"commits/s": ("commitsPerSecond", ".0f"), "slowed by": ("slowedBy", ".1%")},
     "order": {"events handled/s": ("eventsPerSecond", ".0f")},
     "takeover": {"worker killed: s until its partitions' events are handled": ("takeoverSeconds", ".1f")},
     "look": {
@@ -44,6 +47,8 @@ def main() -> None:
     everybody = [relayer for relayer in relayers() if arguments.only in (None, relayer.name)]
     measure = {
         "throughput": lambda: measure_throughput(everybody, arguments.events, arguments.repeats),
+        "latency": lambda: measure_latency(arguments.seconds, arguments.repeats),
+        "writers": lambda: measure_writers(arguments.seconds, arguments.repeats),
         "order": lambda: measure_order(min(arguments.events, MOST_IN_ORDER)),
         "takeover": lambda: measure_takeover(MOST_TAKEN_OVER),
         "look": lambda: measure_look(arguments.finished),
@@ -61,6 +66,7 @@ def parsed() -> argparse.Namespace:
     add = parser.add_argument
     add("--parts", nargs="+", choices=COLUMNS, default=tuple(COLUMNS), help="what to measure (default: everything)")
     add("--events", type=int, default=30_000, help="backlog (default 30000)")
+    add("--seconds", type=float, default=10, help="length of each measurement of latency and writers (default 10)")
     add("--finished", type=int, default=400_000, help="finished rows beside the pending ones (default 400000)")
     add("--repeats", type=int, default=3, help="turns of each contender (default 3)")
     add("--only", help="measure one contender by its name")

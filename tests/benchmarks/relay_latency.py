@@ -5,11 +5,8 @@ The database waits for its disk, the relay is an events-worker as it is shipped,
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -18,9 +15,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
-
-# Run as a file, its own folder is what Python searches.
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import asyncpg
 import psycopg
@@ -211,19 +205,3 @@ def listening(postgres: PostgresServer) -> Iterator[None]:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"LISTEN {CHANNEL}".encode())
         yield
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--parts", nargs="+", choices=("latency", "writers"), default=("latency", "writers"))
-    parser.add_argument("--seconds", type=float, default=10, help="length of each measurement (default 10)")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each way (default 3)")
-    arguments = parser.parse_args()
-    measure = {"latency": measure_latency, "writers": measure_writers}
-    for part in arguments.parts:
-        for row in measure[part](arguments.seconds, arguments.repeats):
-            sys.stdout.write(json.dumps({"part": part, **row}) + "\n")
-
-
-if __name__ == "__main__":
-    main()

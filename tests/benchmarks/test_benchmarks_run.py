@@ -54,6 +54,13 @@ def test_the_relay_is_measured_beside_those_that_teams_write() -> None:
     assert all(row["eventsPerSecond"] > 0 for row in rows)
 
 
+def test_what_a_hint_gains_and_costs_is_measured() -> None:
+    measured = printed("bench_relay.py", "--parts", "latency", "writers", "--seconds", "0.3", "--repeats", "1")
+    assert [row["contender"] for row in measured["latency"]] == ["polled", "hinted"]
+    assert all(row["p50Ms"] > 0 for row in measured["latency"])
+    assert all(row["commitsPerSecond"] > 0 for row in measured["writers"])
+
+
 def test_order_and_looks_are_measured() -> None:
     measured = printed("bench_relay.py", "--parts", "order", "look", "--events", "200", "--finished", "1000")
     assert all(row["eventsPerSecond"] > 0 for row in measured["order"])
