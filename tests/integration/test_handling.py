@@ -193,8 +193,8 @@ async def test_postgres_away_costs_neither_an_attempt_nor_a_second_effect(
 ) -> None:
     def functions(ran: list[str]) -> Sequence[Function]:
         async def effect(event: EventJob, context: HandlerContext) -> None:
-            ran.append(event.event_id)
             await asyncio.to_thread(own_postgres.kill)
+            ran.append(event.event_id)
 
         return [effect]
 
