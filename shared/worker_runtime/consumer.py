@@ -53,9 +53,10 @@ log = structlog.get_logger()
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Job[M]], Awaitable[Outcome]]
-# Called with a job's id, name and `failedReason` before it becomes a dead letter, whether or not its handler ever ran;
-# answers with a Hold when that cannot be noted now. May be called twice for one job. Raises only for bugs.
-OnDead = Callable[[str, str, str], Awaitable[Hold | None]]
+# Called with a job's id, name, `failedReason` and attempt (from 1) before it becomes a dead letter, whether or not its
+# handler ever ran; answers with a Hold when that cannot be noted now. May be called twice for one job. Raises only for
+# bugs.
+OnDead = Callable[[str, str, str, int], Awaitable[Hold | None]]
 STACK_LIMIT = 4_000
 REASON_LIMIT = 1_000
 # `dumps` would make an encoder for each job.
@@ -262,13 +263,18 @@ class Consumer(Generic[M]):
         if not isinstance(settlement, Fail):
             return settlement
         claimed = lease.job
-        if self._on_dead and (hold := await self._on_dead(str(claimed), claimed.name, settlement.reason)):
+        if hold := await self._hold_of_whoever_waits(claimed, settlement.reason):
             log.info("job_held", code=hold.code, reason=hold.reason, seconds=round(hold.seconds, 3))
             return HandBack(hold.seconds)
         self._metrics.dead_lettered.inc()
         code, _, reason = settlement.reason.partition(": ")
         log.error("job_dead_lettered", code=code, reason=reason)
         return settlement
+
+    async def _hold_of_whoever_waits(self, claimed: ClaimedJob, reason: str) -> Hold | None:
+        if self._on_dead is None:
+            return None
+        return await self._on_dead(str(claimed), claimed.name, reason, claimed.attempts_made + 1)
 
 
 # Our own fields in the job's hash, which Node ignores: since when (seconds since the epoch) and why it is put off.

@@ -15,6 +15,7 @@ import structlog
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
+from worker_runtime.admin import AdminDoors
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.names import QueueName
@@ -78,6 +79,7 @@ class Runtime(Generic[S]):
             job_metrics=self._job_metrics,
             jobs_in_flight=self._jobs_in_flight,
         )
+        self.doors = AdminDoors(settings.ops_token)
         self.watch = Watch(self.health, self.dependencies, self.metrics)
         self._queues: dict[str | QueueName, JobQueue] = {}
         for key in queue_keys:
@@ -180,9 +182,10 @@ class Runtime(Generic[S]):
     async def serving_health(self) -> AsyncIterator[None]:
         """Answer on `HEALTH_PORT`; raises `HealthPortUnavailable`."""
         settings = self.settings
-        server = HealthServer(self.health, self.metrics.scrape, host=settings.health_host, port=settings.health_port)
+        host, port = settings.health_host, settings.health_port
+        server = HealthServer(self.health, self.metrics.scrape, host=host, port=port, doors=self.doors)
         server.start()
-        self.log.info("health_server_listening", host=settings.health_host, port=server.port)
+        self.log.info("health_server_listening", host=host, port=server.port)
         try:
             yield
         finally:

@@ -286,8 +286,8 @@ async def test_whatever_a_handler_does_to_itself_is_its_own_failure(handled: Any
     async with handled(leaving, cancelling, well) as work:
         left = await work.ended(await work.commit("lead.created", LEAD))
         cancelled = await work.ended(await work.commit("lead.updated", {**LEAD, "updatedAt": "now"}))
-    assert left.failed_reason == "HANDLER_FAILED: handler leaving: HandlerExited"
-    assert cancelled.failed_reason == "HANDLER_FAILED: handler cancelling: HandlerCancelled"
+    assert left.failed_reason == "HANDLER_FAILED: handler leaving: SystemExit"
+    assert cancelled.failed_reason == "HANDLER_FAILED: handler cancelling: CancelledError"
     assert sorted(ran) == ["lead.created", "lead.updated"]
 
 

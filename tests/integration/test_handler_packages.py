@@ -171,7 +171,7 @@ def test_several_packages_and_entry_points_are_named_with_commas(check: Check) -
         (f"{ON}@on('lead.created, lead.updated')\nasync def f(e, c): ...\n", "on('lead.created, lead.updated'): name"),
         (f"{ON}@on('*.created')\nasync def f(event, context): ...\n", "on('*.created'): name the events to handle"),
         (f"{ON}@on('')\nasync def f(event, context): ...\n", "on(''): name the events to handle: 'lead.created',"),
-        (f"{ON}@on('*', timeout_seconds=60)\nasync def f(e, c): ...\n", "timeout_seconds=60 must be above 0 and at"),
+        (f"{ON}@on('*', timeout_seconds=61)\nasync def f(e, c): ...\n", "timeout_seconds=61 must be above 0 and at"),
         (LOUD, "crm.f has a decorator above @on, which would not run: put @on first"),
         (GOOD.replace("good", "routing"), "crm.routing: routing is the rules' own name: give it another by name="),
         ("", "crm holds no handler"),
@@ -210,10 +210,11 @@ def test_events_that_nobody_knows_earn_a_warning(
     files = {"crm.py": GOOD.replace("lead.created", pattern), "rules.yaml": RULES}
     checked = check(files, EVENT_RULES_FILE=str(tmp_path / "rules.yaml"))
     assert checked.code == 0
+    # The rules are warned about by themselves: two of them speak of events without a contract.
+    warnings = [warning for warning in checked.said("warning") if warning.startswith("EVENT_HANDLERS")]
     if suggestion is None:
-        assert checked.said("warning") == []
+        assert warnings == []
     else:
-        (warning,) = checked.said("warning")
-        assert warning == (
+        assert warnings == [
             f"EVENT_HANDLERS: good is for {pattern}, of which there is neither a contract nor a rule{suggestion}"
-        )
+        ]

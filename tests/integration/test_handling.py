@@ -49,15 +49,14 @@ class Handling:
     async def published(self, event_id: str) -> bool:
         return event_id in await self.bench.waiting()
 
-    async def run(self, event_id: str) -> Outcome:
+    async def run(self, event_id: str, attempt: int = 1) -> Outcome:
         """Run the event's job as it stands in Redis."""
         fields = await self.bench.job(event_id)
-        return await self.handle(EventJob.model_validate_json(fields["data"]))
+        return await self.handle(EventJob.model_validate_json(fields["data"]), attempt)
 
-    async def handle(self, event: EventJob) -> Outcome:
-        return await self.dispatcher.handle(
-            job_for(event, job_id=event.event_id, name=event.event_type, queue="intelliflow:events", created_at=0.0)
-        )
+    async def handle(self, event: EventJob, attempt: int = 1) -> Outcome:
+        names = {"job_id": event.event_id, "name": event.event_type, "queue": "intelliflow:events"}
+        return await self.dispatcher.handle(job_for(event, attempt=attempt, created_at=0.0, notes=None, **names))
 
 
 Function = Any
@@ -188,12 +187,92 @@ async def test_what_a_handler_does_wrong_in_its_transaction_is_no_outage(bench: 
         )
 
 
+async def test_what_only_the_commit_finds_wrong_is_the_handler_s_failure(bench: Bench) -> None:
+    """Taken for an outage, it would hold the whole queue for ever."""
+    async with bench.connected() as database:
+        await database.execute("CREATE TABLE seat (number int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        await database.execute("INSERT INTO seat VALUES (1)")
+
+    def functions(ran: list[str]) -> Sequence[Function]:
+        async def sit_down(event: EventJob, context: HandlerContext) -> None:
+            async with context.transaction() as connection:
+                await connection.execute("INSERT INTO seat VALUES (1)")
+
+        return [sit_down]
+
+    async with handling(bench, functions) as work:
+        (event_id,) = await work.committed()
+        assert await work.run(event_id) == Retry("HANDLER_FAILED", "handler sit_down: UniqueViolationError")
+        assert (await work.instance.turns.begin(event_id)).finished == frozenset()
+
+
+@pytest.mark.parametrize("state", ["53100", "57P01", "25006"], ids=["disk full", "shutdown", "standby"])
+async def test_a_server_that_cannot_serve_anybody_is_no_handler_s_failure(bench: Bench, state: str) -> None:
+    def functions(ran: list[str]) -> Sequence[Function]:
+        async def pay(event: EventJob, context: HandlerContext) -> None:
+            async with context.transaction() as connection:
+                await connection.execute(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+
+        return [pay]
+
+    async with handling(bench, functions) as work:
+        (event_id,) = await work.committed()
+        assert await work.run(event_id) == Hold("POSTGRES_UNAVAILABLE", "handler pay: PostgreSQL did not answer", 1.0)
+
+
+async def test_a_backend_that_is_ended_under_a_handler_burns_no_attempt(bench: Bench) -> None:
+    def functions(ran: list[str]) -> Sequence[Function]:
+        async def wait(event: EventJob, context: HandlerContext) -> None:
+            async with context.transaction() as connection:
+                ran.append(str(await connection.fetchval("SELECT pg_backend_pid()")))
+                await connection.execute("SELECT pg_sleep(60)")
+
+        return [wait]
+
+    async with handling(bench, functions) as work, bench.connected() as database:
+        (event_id,) = await work.committed()
+        running_it = asyncio.create_task(work.run(event_id))
+        await until(lambda: ran_some(work))
+        await database.execute("SELECT pg_terminate_backend($1)", int(work.ran[0]))
+        assert isinstance(await running_it, Hold)
+
+
+@pytest.mark.parametrize("reason", ["ODD: a zero\0 in it", "ODD: half an emoji \ud83d"])
+async def test_no_reason_is_too_odd_to_be_noted(bench: Bench, reason: str) -> None:
+    """One that PostgreSQL refused would keep all other events of the process from their ends."""
+    async with handling(bench, lambda _: []) as work:
+        (event_id,) = await work.committed()
+        assert await work.dispatcher.bury(event_id, "lead.created", reason, 1) is None
+        assert (await bench.row(event_id))["last_error"].startswith("ODD: ")
+
+
+async def test_a_dead_letter_that_redis_did_not_hear_of_is_not_tried_again(bench: Bench) -> None:
+    """Its worker was killed between the two; by now a later event of its aggregate may be at work."""
+
+    def functions(ran: list[str]) -> Sequence[Function]:
+        async def effect(event: EventJob, context: HandlerContext) -> None:
+            ran.append(event.event_id)
+
+        return [effect]
+
+    async with handling(bench, functions) as work:
+        first, second = await work.committed(2, aggregate="a")
+        await work.dispatcher.bury(first, "lead.created", "GONE: it is gone", 3)
+        await until(lambda: work.published(second))
+        assert await work.run(first, attempt=3) == DeadLetter("GONE", "it is gone")
+        assert work.ran == []
+        # Whoever retries it by hand has it tried once more.
+        assert isinstance(await work.run(first, attempt=4), Done)
+        assert work.ran == [first]
+
+
 async def test_postgres_away_costs_neither_an_attempt_nor_a_second_effect(
     own_postgres: PostgresServer, redis_url: str
 ) -> None:
     def functions(ran: list[str]) -> Sequence[Function]:
         async def effect(event: EventJob, context: HandlerContext) -> None:
             await asyncio.to_thread(own_postgres.kill)
+            # Not before: the test goes on at once, and must find it gone.
             ran.append(event.event_id)
 
         return [effect]
@@ -242,7 +321,7 @@ async def test_a_broken_contract_is_a_dead_letter_that_the_outbox_knows_of(bench
         await until(lambda: work.published(event_id))
         outcome = await work.run(event_id)
         assert outcome == DeadLetter("INVALID_PAYLOAD", "email is missing; tenantId is missing")
-        assert await work.dispatcher.bury(event_id, "lead.created", "INVALID_PAYLOAD: email is missing") is None
+        assert await work.dispatcher.bury(event_id, "lead.created", "INVALID_PAYLOAD: email is missing", 1) is None
         row = await bench.row(event_id)
         assert (row["status"], row["last_error"]) == ("dead_letter", "INVALID_PAYLOAD: email is missing")
 

@@ -7,10 +7,11 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import uuid5
 
 import structlog
 
+from events_worker.event import namespace_of
 from worker_runtime.outcome import PermanentError
 from worker_runtime.telemetry import inject
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class HandlerContext:
-    """One handler and one event. The same event brings the same `idempotency_key`, however often it is tried."""
+    """One handler and one event. The same event brings the same `idempotency_key`, however often it is tried.
+
+    A replay is no try: it brings a key of its own.
+    """
 
     event: EventJob
     handler: str
@@ -43,7 +47,7 @@ class HandlerContext:
 
     def id_of(self, part: str) -> str:
         """Return a UUID for one of several effects: the same part of the same event is always the same one."""
-        return str(uuid5(_namespace(self.event.event_id), f"{self.handler}/{part}" if part else self.handler))
+        return str(uuid5(namespace_of(self.event.effects_id), f"{self.handler}/{part}" if part else self.handler))
 
     async def enqueue(self, queue: str | QueueName, *jobs: NewJob) -> list[str]:
         """Add jobs to a queue of the product by its key (`EMAIL`), or to another by its prefix and name.
@@ -64,8 +68,8 @@ class HandlerContext:
 
         What is written there happens exactly once: with the commit, this handler is not run for this event again. It
         should therefore be the handler's last act. Raises `PermanentError` when it is entered a second time, unless
-        the first was rolled back. Only an event that a producer added straight to the queue has no receipts, and may be
-        handled twice.
+        the first was rolled back. Only an event that a producer added straight to the queue, or that is replayed, has
+        no receipts, and may be handled twice.
         """
         if self._entered:
             sentence = f"handler {self.handler} enters context.transaction() twice: write everything in one"
@@ -108,10 +112,3 @@ def digest_of(job: NewJob) -> str:
     """Tell jobs that say the same from those that do not."""
     data = job.data if isinstance(job.data, bytes) else json.dumps(job.data, sort_keys=True).encode()
     return hashlib.sha256(job.name.encode() + b"\0" + data).hexdigest()
-
-
-def _namespace(event_id: str) -> UUID:
-    try:
-        return UUID(event_id)
-    except ValueError:
-        return uuid5(NAMESPACE_URL, event_id)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from events_worker.event import EventJob, matches
+from events_worker.contracts import Accepted, Violation
+from events_worker.event import EventJob, Replay, matches
+from events_worker.handlers.marked import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
-from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
+from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, Turn, TurnOver
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
 
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OUTAGE_SECONDS = 1.0
-# How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back; it has a minute.
+# How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back.
 PATIENCE_SECONDS = 20.0
+LONGEST_TURN_SECONDS = LONGEST_TIMEOUT_SECONDS + PATIENCE_SECONDS + 15.0
 MOST_STRANGERS = 1_000
+# A replayed event is nobody's turn.
+NO_TURN = Turn(Standing.UNKNOWN, frozenset())
 
 
 class Dispatcher:
@@ -48,37 +53,52 @@ class Dispatcher:
         event = job.payload
         with structlog.contextvars.bound_contextvars(correlationId=event.metadata.correlation_id):
             try:
-                return await self._take_turn(event)
+                return await self._take_turn(event, job.attempt)
             except DatabaseUnavailable as outage:
                 return postgres_is_away(outage)
 
-    async def bury(self, event_id: str, event_type: str, reason: str) -> Hold | None:
+    async def bury(self, event_id: str, event_type: str, reason: str, attempt: int) -> Hold | None:
         """Note a dead letter before the queue does: see `OnDead`."""
         try:
-            await self._turns.bury(event_id, reason, blocks=self._contracts.blocks(event_type))
+            await self._turns.bury(event_id, reason, blocks=self._contracts.blocks(event_type), attempt=attempt)
         except DatabaseUnavailable as outage:
             return postgres_is_away(outage)
         return None
 
-    async def _take_turn(self, event: EventJob) -> Outcome:
-        turn = await self._turns.begin(event.event_id)
+    async def _take_turn(self, event: EventJob, attempt: int) -> Outcome:
+        turn = NO_TURN if event.replay else await self._turns.begin(event.event_id)
         match turn.standing:
             case Standing.HANDLED:
                 return Done("handled before")
             case Standing.PENDING:
                 return Defer("NOT_ITS_TURN", "the relay has not published it yet", OUTAGE_SECONDS, planned=True)
-            case Standing.UNDER_WAY:
-                return self._refusal(event) or await self._with_receipts(event, turn.finished)
-            case Standing.UNKNOWN:
-                return self._refusal(event) or composed(await self._run_all(event, None))
+            case Standing.UNDER_WAY if turn.dead_reason and turn.dead_attempt == attempt:
+                # Nobody retried it: its worker was killed before Redis heard, and later events may have passed it by.
+                return died_before(turn.dead_reason)
+            case Standing.UNDER_WAY | Standing.UNKNOWN:
+                return await self._read_and_run(event, turn)
 
-    def _refusal(self, event: EventJob) -> DeadLetter | None:
+    async def _read_and_run(self, event: EventJob, turn: Turn) -> Outcome:
+        readable = self._readable(event)
+        if isinstance(readable, DeadLetter):
+            return readable
+        if readable.replay is not None:
+            return await self._replay(readable, readable.replay)
+        if turn.standing is Standing.UNKNOWN:
+            return composed(await self._run_all(readable, receipts=False))
+        return await self._with_receipts(readable, turn.finished)
+
+    def _readable(self, event: EventJob) -> EventJob | DeadLetter:
+        """Return the event as handlers know it, in the newest version of its contract, or why nobody can."""
         self._introduce(event.event_type)
-        violation = self._contracts.violation(event.event_type, event.payload)
-        return DeadLetter("INVALID_PAYLOAD", violation) if violation else None
+        match self._contracts.read(event.event_type, event.metadata.version, event.payload):
+            case Violation(code, sentence):
+                return DeadLetter(code, sentence)
+            case Accepted(version, payload):
+                return event.read_as(version, payload)
 
     async def _with_receipts(self, event: EventJob, finished: frozenset[str]) -> Outcome:
-        outcomes = await self._run_all(event, finished)
+        outcomes = await self._run_all(event, finished, receipts=True)
         outcome = composed(outcomes)
         if isinstance(outcome, Done):
             await patiently(lambda: self._turns.finish(event.event_id))
@@ -86,10 +106,17 @@ class Dispatcher:
             await patiently(lambda: self._turns.note_finished(event.event_id, done))
         return outcome
 
-    async def _run_all(self, event: EventJob, finished: frozenset[str] | None) -> Mapping[str, Outcome]:
-        """Run who is not done yet; `None`: nobody keeps receipts of this event."""
-        receipts = finished is not None
-        handlers = [handler for handler in self._wanting(event) if handler.name not in (finished or ())]
+    async def _replay(self, event: EventJob, replay: Replay) -> Outcome:
+        known = {handler.name for handler in self._handlers}
+        if strangers := [name for name in replay.handlers if name not in known]:
+            return DeadLetter("UNKNOWN_HANDLER", f"the replay names {', '.join(strangers)}; here are {sorted(known)}")
+        others = frozenset(known - set(replay.handlers))
+        return composed(await self._run_all(event, others, receipts=False))
+
+    async def _run_all(
+        self, event: EventJob, left_out: frozenset[str] = frozenset(), *, receipts: bool
+    ) -> Mapping[str, Outcome]:
+        handlers = [handler for handler in self._wanting(event) if handler.name not in left_out]
         outcomes = await asyncio.gather(*(self._run(handler, event, receipts=receipts) for handler in handlers))
         return {handler.name: outcome for handler, outcome in zip(handlers, outcomes, strict=True)}
 
@@ -104,37 +131,52 @@ class Dispatcher:
             self._strangers.add(event_type)
             log.info("event_without_contract", eventType=event_type)
 
-    async def _run(  # noqa: PLR0911  one line for each way in which a handler can end
-        self, handler: EventHandler, event: EventJob, *, receipts: bool
-    ) -> Outcome:
+    async def _run(self, handler: EventHandler, event: EventJob, *, receipts: bool) -> Outcome:
         try:
             async with asyncio.timeout(handler.timeout_seconds) as limit:
                 return await handler.handle(event, self._contexts.of(event, handler.name, receipts=receipts))
-        except AlreadyReceipted:
-            return Done("done before")
-        except TurnOver:
-            return Defer("TURN_OVER", "the event is not under way any more", OUTAGE_SECONDS)
-        except PermanentError as error:
-            return DeadLetter(error.code, error.sentence)
-        except RedisUnavailable as error:
-            # The queue's own outage is not the event's failure and burns none of its attempts.
-            log.warning("handler_waits_for_redis", handler=handler.name, error=str(error))
-            return Defer("REDIS_UNAVAILABLE", "Redis did not answer", OUTAGE_SECONDS)
-        except DatabaseUnavailable as outage:
-            return postgres_is_away(outage)
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            return failed(handler, error)
         except TimeoutError as error:
             if limit.expired():
                 return Retry("TIME_LIMIT", f"it took longer than {handler.timeout_seconds:g} s")
             return failed(handler, error)
-        except Exception as error:  # noqa: BLE001  a handler may fail in any way: `failed` logs it
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may fail in any way: `failed` logs it
+            return outcome_of(handler, error)
+
+
+def outcome_of(handler: EventHandler, error: BaseException) -> Outcome:
+    """Say what an error that a handler raised means to its event."""
+    match error:
+        case AlreadyReceipted():
+            return Done("done before")
+        case TurnOver():
+            return Defer("TURN_OVER", "the event is not under way any more", OUTAGE_SECONDS)
+        case PermanentError(code=code, sentence=sentence):
+            return DeadLetter(code, sentence)
+        case RedisUnavailable():
+            # The queue's own outage is not the event's failure and burns none of its attempts.
+            log.warning("handler_waits_for_redis", handler=handler.name, error=str(error))
+            return Defer("REDIS_UNAVAILABLE", "Redis did not answer", OUTAGE_SECONDS)
+        case DatabaseUnavailable():
+            return postgres_is_away(error)
+        case _:
             return failed(handler, error)
 
 
-def failed(handler: EventHandler, error: Exception) -> Retry:
+def failed(handler: EventHandler, error: BaseException) -> Retry:
     """Make an outcome of an error that a handler did not foresee."""
     log.error("handler_failed", handler=handler.name, exc_info=error)
     # The message may quote the event's data; the log has it, redacted.
     return Retry("HANDLER_FAILED", type(error).__name__)
+
+
+def died_before(reason: str) -> DeadLetter:
+    """Make the outcome again that a `failedReason` was written from."""
+    code, _, sentence = reason.partition(": ")
+    return DeadLetter(code, sentence)
 
 
 def postgres_is_away(outage: DatabaseUnavailable) -> Hold:

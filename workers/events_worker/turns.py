@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from events_worker.batching import Batcher
-from events_worker.store import End, Standing, Turn
+from events_worker.store import DatabaseUnavailable, End, Standing, Turn
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Turns:
         self._store = store
         self._publisher = publisher
         self._look: Batcher[UUID, Turn] = Batcher(store.look, MOST_TOGETHER)
-        self._end: Batcher[End, None] = Batcher(self._end_together, MOST_TOGETHER)
+        self._end: Batcher[End, bool] = Batcher(self._end_together, MOST_TOGETHER)
 
     async def begin(self, event_id: str) -> Turn:
         """Return what is known of an event; one that never was in the outbox is unknown, and runs without receipts."""
@@ -45,22 +45,34 @@ class Turns:
 
     async def finish(self, event_id: str) -> None:
         """Say that all handlers are done. The next event of its aggregate is on the queue when this returns."""
-        await self._end(End(event_id))
+        await self._ended(End(event_id))
 
-    async def bury(self, event_id: str, reason: str, *, blocks: bool) -> None:
-        """Say that nobody will try the event again by himself; unless it `blocks`, its aggregate goes on."""
+    async def bury(self, event_id: str, reason: str, *, blocks: bool, attempt: int = 0) -> None:
+        """Say that nobody will try the event again by himself; unless it `blocks`, its aggregate goes on.
+
+        A job that comes back with the same `attempt` is dead as it was, and not tried again.
+        """
         if is_event_id(event_id):
-            await self._end(End(event_id, reason, blocks))
+            await self._ended(End(event_id, storable(reason), blocks, attempt))
 
-    async def _end_together(self, ends: Sequence[End]) -> Sequence[None]:
-        following = await self._store.end(ends, claim_next=True)
-        if following:
+    async def _ended(self, end: End) -> None:
+        if not await self._end(end):
+            raise DatabaseUnavailable("another transaction holds the event's turn")
+
+    async def _end_together(self, ends: Sequence[End]) -> Sequence[bool]:
+        ended = await self._store.end(ends, claim_next=True)
+        if ended.following:
             try:
-                await self._publisher.publish(following)
+                await self._publisher.publish(ended.following)
             except (RedisUnavailable, RedisError) as outage:
                 # The ends are written. What follows them is kept, and published by the relay.
-                log.warning("next_events_wait_for_redis", events=len(following), error=str(outage))
-        return [None] * len(ends)
+                log.warning("next_events_wait_for_redis", events=len(ended.following), error=str(outage))
+        return [end.event_id not in ended.locked for end in ends]
+
+
+def storable(text: str) -> str:
+    """Write as escapes what PostgreSQL's text cannot hold: one such reason would keep all other ends from theirs."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def is_event_id(text: str) -> bool:

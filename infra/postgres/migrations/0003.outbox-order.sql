@@ -11,6 +11,9 @@ CREATE TABLE domain_event_under_way (
     finished       text[]      NOT NULL DEFAULT '{}',
     -- A dead letter, until somebody retries or discards it.
     dead_reason    text,
+    -- The attempt that it died of. A job that comes back with the same one was not retried by anybody: its worker died
+    -- before Redis heard of the end, or Redis lost it.
+    dead_attempt   integer,
     -- False for a dead letter that later events of its aggregate have passed.
     blocks         boolean     NOT NULL DEFAULT true
 );

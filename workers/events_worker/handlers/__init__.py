@@ -14,7 +14,8 @@ from worker_runtime.bullmq.producer import NewJob
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from events_worker.rules import CompiledRule
+    from events_worker.endpoints import EndpointDirectory
+    from events_worker.rule import Rule
     from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.outcome import Outcome
 
@@ -49,7 +50,10 @@ class EventHandler(Protocol):
 
 
 def handlers(
-    rules: Sequence[CompiledRule], queue: Callable[[str], JobQueue], packages: Sequence[str] = ()
+    rules: Sequence[Rule],
+    queue: Callable[[str], JobQueue],
+    endpoints: EndpointDirectory,
+    packages: Sequence[str] = (),
 ) -> tuple[EventHandler, ...]:
     """Build every handler; `queue` returns a queue by its key (`EMAIL`). Raises `HandlersUnusable`."""
-    return (Routing(rules, queue), *found_handlers(packages))
+    return (Routing(rules, queue, endpoints), *found_handlers(packages))

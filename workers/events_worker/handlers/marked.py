@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import re
@@ -23,8 +22,7 @@ log = structlog.get_logger()
 MARK = "__event_handler__"
 PATTERN = re.compile(r"\*|[^\s*,]+\.\*|[^\s*,]+")
 TIMEOUT_SECONDS = 30.0
-# An event's job may take a minute with all that is noted before and after.
-LONGEST_TIMEOUT_SECONDS = 55.0
+LONGEST_TIMEOUT_SECONDS = 60.0
 # A result is for people who look at the job; Redis keeps it for a day.
 MOST_RESULT_BYTES = 4096
 
@@ -34,14 +32,6 @@ H = TypeVar("H", bound=Handle)
 
 class HandlersUnusable(Exception):
     """EVENT_HANDLERS names something that cannot be loaded, or that is no handler; the message says what to do."""
-
-
-class HandlerExited(Exception):
-    """A handler called `sys.exit`: the process has other events in hand and goes on."""
-
-
-class HandlerCancelled(Exception):
-    """A handler was cancelled from within: by nobody who stops the worker, and not by its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +50,7 @@ class PythonHandler:
 
     async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:
         """Run it. What it returns is an outcome, or the small JSON result of having done it."""
-        try:
-            returned = await self.function(event, context)
-        except SystemExit as error:
-            # Each handler is a task of its own, out of which this would end the process and its other jobs.
-            raise HandlerExited(str(error)) from error
-        except asyncio.CancelledError as error:
-            if is_being_cancelled():
-                raise
-            raise HandlerCancelled from error
+        returned = await self.function(event, context)
         outcome = returned if isinstance(returned, Outcome) else Done(returned)
         return Done(self._presentable(outcome.result)) if isinstance(outcome, Done) else outcome
 
@@ -89,7 +71,8 @@ def on(pattern: str, *, name: str = "", timeout_seconds: float = TIMEOUT_SECONDS
     if not PATTERN.fullmatch(pattern):
         raise HandlersUnusable(f"on({pattern!r}): name the events to handle: 'lead.created', 'lead.*' or '*'")
     if not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
-        raise HandlersUnusable(f"timeout_seconds={timeout_seconds:g} must be above 0 and at most 55 (a job has 60)")
+        most = f"{LONGEST_TIMEOUT_SECONDS:g}"
+        raise HandlersUnusable(f"timeout_seconds={timeout_seconds:g} must be above 0 and at most {most}")
 
     def mark(function: H) -> H:
         if reason := objection_as_handler(function):
@@ -131,9 +114,3 @@ def place_of(function: Any) -> str:
     """Name a function by its module, as far as it has one."""
     name = getattr(function, "__qualname__", None)
     return f"{function.__module__}.{name}" if name else repr(function)
-
-
-def is_being_cancelled() -> bool:
-    """Tell whether somebody asked the running task to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

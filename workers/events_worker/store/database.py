@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 # Tables here are nearly empty in one minute and hold a backlog in the next, faster than statistics follow: every
 # statement is written for its index, and the planner may not think otherwise.
-BY_INDEX = MappingProxyType({"enable_seqscan": "off", "jit": "off"})
+BY_INDEX = MappingProxyType({"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"})
 # The newest migration this code needs; a newer schema is fine.
-NEEDED_MIGRATION = "0004.outbox-order-index"
+NEEDED_MIGRATION = "0007.outbox-search-index"
 COMMAND_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
 KEEPALIVE_IDLE_SECONDS = 10
@@ -29,6 +29,8 @@ KEEPALIVE_PROBES = 3
 CONNECTION_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 # SQLSTATE class of statements that no wait can cure: a missing table or column, a missing privilege.
 WRONG_STATEMENT = "42"
+# And of what is the server's condition whoever asks: connections, resources, an operator, the system, a standby.
+SERVER_CONDITIONS = ("08", "53", "57P", "58", "25006")
 
 MIGRATION_APPLIED = "SELECT EXISTS (SELECT FROM _yoyo_migration WHERE migration_id = $1)"
 
@@ -127,6 +129,8 @@ class Database:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connected_once()
             yield self._connection
+        except asyncpg.LockNotAvailableError as error:
+            raise DatabaseUnavailable(f"somebody holds the row: {error}") from error
         except (asyncpg.PostgresError, *CONNECTION_FAULTS) as error:
             self._drop()
             if str(getattr(error, "sqlstate", "")).startswith(WRONG_STATEMENT):
@@ -156,8 +160,13 @@ class Database:
             server_settings={"application_name": "events-worker"},
         )
         _keep_alive(connection)
-        # The server gives up first: a statement that waits for a lock must not outlive the connection that sent it.
-        settings = {"statement_timeout": str(int(self._command_seconds * 900)), **self._settings}
+        # The server gives up first: a statement that waits for a lock must not outlive the connection that sent it, nor
+        # may a process that was frozen between two of them keep what it has locked.
+        limits = {
+            "statement_timeout": str(int(self._command_seconds * 900)),
+            "idle_in_transaction_session_timeout": str(int(self._command_seconds * 1000)),
+        }
+        settings = {**limits, **self._settings}
         await connection.execute(";".join(f"SET {name} = {value}" for name, value in settings.items()))
         if self._listener is not None:
             hear = self._listener.hear
@@ -168,6 +177,11 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+def is_server_s_condition(error: Exception) -> bool:
+    """Tell an error that any statement would meet now from one that this statement deserves."""
+    return str(getattr(error, "sqlstate", "")).startswith(SERVER_CONDITIONS)
 
 
 def _keep_alive(connection: asyncpg.Connection) -> None:

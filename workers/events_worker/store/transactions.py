@@ -8,7 +8,12 @@ from uuid import UUID
 
 import asyncpg
 
-from events_worker.store.database import CONNECT_SECONDS, CONNECTION_FAULTS, DatabaseUnavailable
+from events_worker.store.database import (
+    CONNECT_SECONDS,
+    CONNECTION_FAULTS,
+    DatabaseUnavailable,
+    is_server_s_condition,
+)
 from events_worker.store.turns import RECEIPT
 
 if TYPE_CHECKING:
@@ -16,7 +21,12 @@ if TYPE_CHECKING:
 
 # A handler's statements may be anything; only its own time limit ends them.
 ACQUIRE_SECONDS = 5.0
-
+# A process that is frozen within a handler's transaction holds up its aggregate for so long; no job takes longer.
+IDLE_SECONDS = 60
+SETTINGS = {
+    "application_name": "events-worker handlers",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+}
 
 RECEIPTS = "SELECT finished FROM domain_event_under_way WHERE event_id = $1 FOR UPDATE"
 
@@ -38,7 +48,7 @@ class Transactions:
             min_size=0,
             max_size=most,
             timeout=CONNECT_SECONDS,
-            server_settings={"application_name": "events-worker handlers"},
+            server_settings=SETTINGS,
         )
 
     async def __aenter__(self) -> Self:
@@ -68,9 +78,11 @@ class Transactions:
     async def plain(self) -> AsyncIterator[asyncpg.Connection]:
         """Lend a transaction, for an event that never was in the outbox and has no receipts."""
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection, connection.transaction():
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                # Around the commit, too: a constraint may be checked only there.
                 with _as_its_own(connection):
-                    yield connection
+                    async with connection.transaction():
+                        yield connection
         except _HandlerFailed as failure:
             raise failure.error from failure.error.__cause__
         except (asyncpg.PostgresError, *CONNECTION_FAULTS) as error:
@@ -88,6 +100,6 @@ def _as_its_own(connection: asyncpg.Connection) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if connection.is_closed():
+        if connection.is_closed() or is_server_s_condition(error):
             raise
         raise _HandlerFailed(error) from error

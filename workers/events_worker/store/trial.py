@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from events_worker.store.claiming import CLAIM_HEADS, event_of
+from events_worker.store.claiming import CLAIM_HEADS, CLAIMED, event_of
 
 if TYPE_CHECKING:
     from events_worker.outbox import OutboxEvent
@@ -23,7 +23,7 @@ WITH heads AS MATERIALIZED (
        AND NOT EXISTS (SELECT FROM domain_event_under_way AS busy
                         WHERE busy.blocks
                           AND busy.aggregate_type = next.aggregate_type AND busy.aggregate_id = next.aggregate_id)
-), {CLAIM_HEADS}
+), {CLAIM_HEADS} {CLAIMED}
 """
 # The table's trigger archives what is deleted, so the archive comes last.
 REMOVE = (
