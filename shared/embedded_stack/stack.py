@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,6 +86,7 @@ def _product_variables(redis_url: str, database_url: str, mailbox: Mailbox) -> d
         "SMTP_TLS": "starttls",
         "SMTP_CA_FILE": str(mailbox.ca_file),
         "EMAIL_FROM": SENDER,
+        "OPS_TOKEN": secrets.token_urlsafe(24),
     }
 
 

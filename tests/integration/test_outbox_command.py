@@ -97,7 +97,8 @@ def test_nothing_is_retried_until_it_is_applied(operator: Operator) -> None:
     assert operator.json(f"outbox retry {one} --apply") == [{"eventId": one, "outcome": "retried"}]
     assert operator.json("outbox retry --code GONE --apply") == [{"matched": 1, "retried": 1, "left": 0}]
     assert operator.value("SELECT count(*) FROM domain_event_outbox WHERE status = 'pending'") == 2
-    assert operator.json("outbox retry --code GONE --apply") == [{"matched": 0, "retried": 0, "left": 0}]
+    for line in ("outbox retry --code GONE", "outbox retry --code GONE --apply"):
+        assert operator.json(line) == [{"matched": 0, "retried": 0, "left": 0}]
     assert {one, other} == {
         str(row[0]) for row in operator.database.execute("SELECT event_id FROM domain_event_edit").fetchall()
     }

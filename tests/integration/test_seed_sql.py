@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from command_line import Operator, operator
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = ["operator"]
+
+ALIVE = "SELECT 1"
 COUNT_PENDING = "SELECT COUNT(*) FROM domain_event_outbox WHERE processed_at IS NULL"
 ARCHIVE = """
 INSERT INTO domain_event_outbox_archive
@@ -49,6 +55,37 @@ def insert(database: psycopg.Connection[Any], *, processed_days_ago: int | None 
 
 def ids(database: psycopg.Connection[Any], table: str) -> list[str]:
     return sorted(str(row[0]) for row in database.execute(f"SELECT id FROM {table}").fetchall())
+
+
+@pytest.mark.needs("psql")
+def test_the_runbook_s_blocks_run_as_they_are_typed(database: psycopg.Connection[Any], database_url: str) -> None:
+    def psql(*arguments: str, block: str = "") -> str:
+        command = ["psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", *arguments, database_url]
+        return subprocess.run(command, input=block, capture_output=True, text=True, check=True).stdout.strip()
+
+    insert(database)
+    old = insert(database, processed_days_ago=8)
+    assert psql("-c", ALIVE) == "1"
+    assert psql("-c", COUNT_PENDING) == "1"
+    weekly = f"-- Archive processed outbox events (run weekly){ARCHIVE}{DELETE}\n-- Vacuum to reclaim space\n{VACUUM}\n"
+    assert psql("-f", "-", block=weekly) == ""
+    assert psql("-f", "-", block=weekly) == ""
+    assert ids(database, "domain_event_outbox_archive") == [old]
+
+
+def test_a_dead_letter_that_the_runbook_archives_can_still_be_retried(operator: Operator) -> None:
+    event_id = operator.dead(aggregate="a")
+    operator.under_way(event_id, dead_reason="GONE: it is gone", finished="{routing}")
+    operator.database.execute("UPDATE domain_event_outbox SET processed_at = now() - interval '8 days'")
+    for statement in (ARCHIVE, DELETE, VACUUM):
+        operator.database.execute(statement)
+    assert ids(operator.database, "domain_event_outbox") == []
+    (shown,) = operator.json("outbox dead")
+    assert (shown["archived"], shown["blocks"]) == (True, True)
+    assert operator.json(f"outbox retry {event_id} --apply")[0]["outcome"] == "retried"
+    assert operator.value(COUNT_PENDING) == 1
+    assert operator.json(f"outbox show {event_id}")["handlersDone"] == ["routing"]
+    assert ids(operator.database, "domain_event_outbox_archive") == []
 
 
 def test_seven_columns_are_enough_for_a_writer(database: psycopg.Connection[Any]) -> None:

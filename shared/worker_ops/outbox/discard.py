@@ -41,6 +41,8 @@ def register(verbs: Commands) -> None:
 async def _discard(asked: argparse.Namespace, outbox: Outbox) -> ExitCode:
     refuse_everything(asked)
     plan = await planned(outbox.dead_letters, asked)
+    if not plan.count:
+        return write_total(0, DISCARDED, 0, asked.output, interrupted=False)
     if asked.event_ids:
         return await _discard_named(asked, outbox)
     changed = 0

@@ -55,6 +55,8 @@ async def _retry(asked: argparse.Namespace, outbox: Outbox) -> ExitCode:
     refuse_everything(asked)
     payload = await _payload(asked, outbox)
     plan = await planned(outbox.dead_letters, asked)
+    if not plan.count:
+        return write_total(0, RETRIED, 0, asked.output, interrupted=False)
     if getattr(asked, "event_ids", None):
         return await _retry_named(asked, outbox, payload)
     return await _retry_described(asked, outbox, plan.count)

@@ -71,12 +71,12 @@ def refuse_everything(asked: argparse.Namespace) -> None:
 
 
 async def planned(dead_letters: DeadLetters, asked: argparse.Namespace) -> Plan:
-    """Say what is chosen, and stop here unless it is to be applied; raises `CommandFailed`."""
+    """Say what is chosen, and stop here unless it is nothing or to be applied; raises `CommandFailed`."""
     selection = selection_of(asked)
     plan = await dead_letters.plan(selection)
     if selection.event_ids and not plan.count:
         raise CommandFailed(ExitCode.NOT_FOUND, "none of these events is a dead letter")
-    if not asked.apply:
+    if plan.count and not asked.apply:
         write_rows(group_rows(plan), asked.output)
         raise CommandFailed(ExitCode.REFUSED, f"this would {asked.verb} {plan.count} events; do it with --apply")
     return plan
