@@ -52,11 +52,15 @@ SELECT event.*, coalesce(busy.blocks, false) AS blocks
  ORDER BY died_at, id
  LIMIT $10
 """
+# By sorting, which goes to disk when it must: an aggregate of all examples would hold millions of them in memory.
 GROUPS = f"""
-SELECT code, event_type, count(*) AS count, min(died_at) AS oldest, max(died_at) AS newest,
-       (array_agg(id ORDER BY died_at, id))[1] AS example, (array_agg(error ORDER BY died_at, id))[1] AS error
-  FROM ({CHOSEN}) AS event
- GROUP BY code, event_type
+SELECT *
+  FROM (SELECT DISTINCT ON (code, event_type)
+               code, event_type, count(*) OVER kind AS count, min(died_at) OVER kind AS oldest,
+               max(died_at) OVER kind AS newest, id AS example, error
+          FROM ({CHOSEN}) AS event
+        WINDOW kind AS (PARTITION BY code, event_type)
+         ORDER BY code, event_type, died_at, id) AS kinds
  ORDER BY count DESC, code, event_type
 """
 COUNT = f"SELECT count(*) FROM ({CHOSEN}) AS event"
