@@ -146,7 +146,7 @@ async def test_events_that_redis_forgot_are_published_again(bench: Bench) -> Non
         await until(lambda: holds(bench.waiting(), ids))
         await bench.redis.call("FLUSHALL")
         await until(lambda: holds(waiting_set(bench), set(ids)))
-        assert relaying.metrics.reconciled._value.get() == 20
+        await until(lambda: counted(relaying, 20))
 
 
 async def test_an_event_whose_job_ended_without_its_turn_is_published_again(bench: Bench) -> None:
@@ -286,6 +286,11 @@ async def waiting_set(bench: Bench) -> set[str]:
 
 async def claimable(bench: Bench) -> bool:
     return bool(await bench.count("lease_until > clock_timestamp()", "domain_event_partition"))
+
+
+async def counted(instance: Instance, reconciled: int) -> bool:
+    """Tell whether so many have been; on a busy machine one may be looked for again before it is handled."""
+    return bool(instance.metrics.reconciled._value.get() >= reconciled)
 
 
 async def took_all(instance: Instance) -> bool:
