@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 # Run as a file, its own folder is what Python searches; the chaos is the tests' affair.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from chaos.stage import Scene, play  # noqa: E402
+from chaos.stage import Scene, play
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     sys.stdout.write(json.dumps({"figures": figures, "wrong": verdict.wrong}) + "\n" if arguments.json else table)
     if verdict.wrong:
         sys.exit("\n".join([f"the evidence is in {folder}", *verdict.wrong]))
+    shutil.rmtree(folder)
 
 
 def parsed() -> argparse.Namespace:

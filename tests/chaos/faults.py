@@ -55,9 +55,10 @@ class Storm:
         self._bag: list[Callable[[], None]] = []
 
     def rage(self, seconds: float, pause: tuple[float, float]) -> None:
-        """Bring faults for so long, with pauses between them; each kind as often as any other."""
+        """Bring faults for so long and at least one of each kind, with pauses between them."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        self._fill_the_bag()
+        while self._bag or time.monotonic() < deadline:
             time.sleep(self._chance.uniform(*pause))  # The moment of a fault is what varies.
             self._next()()
         for thread in self._later:
@@ -65,22 +66,14 @@ class Storm:
 
     def _next(self) -> Callable[[], None]:
         if not self._bag:
-            self._bag = [
-                self.kill,
-                self.kill,
-                self.kill,
-                self.terminate,
-                self.freeze,
-                self.restart_postgres,
-                self.restart_redis,
-                self.forget,
-                self.forget,
-                self.cut_off,
-                self.depose,
-                self.go_to_lunch,
-            ]
-            self._chance.shuffle(self._bag)
+            self._fill_the_bag()
         return self._bag.pop()
+
+    def _fill_the_bag(self) -> None:
+        often, seldom = [self.kill, self.kill, self.forget], [self.terminate, self.freeze, self.depose]
+        servers = [self.restart_postgres, self.restart_redis, self.cut_off, self.go_to_lunch]
+        self._bag = [*often, *seldom, *servers]
+        self._chance.shuffle(self._bag)
 
     def kill(self) -> None:
         """SIGKILL a worker, and have it back soon."""

@@ -83,7 +83,8 @@ class Fleet:
     def disband(self) -> None:
         """Stop all of them, politely; whoever does not end well is a surprise."""
         for worker in self.workers:
-            self._look_at(worker)
+            # One that has only just been started would not know the signal yet.
+            worker.ready(60)
         for worker in self.workers:
             worker.popen.send_signal(signal.SIGTERM)
         for worker in self.workers:

@@ -1,6 +1,8 @@
 """Handlers that tell what they do, loaded into real workers by EVENT_HANDLERS=chaos.watched.
 
-An event's payload says how it goes: how long the work takes, and whether it is poison. Beside that, anything may fail.
+An event's payload says how it goes: how long the work takes (`seconds`), whether it is `poison`, and what becomes of it
+in a worker that is doomed to crash (`doomed`: seconds for each handler, -1 for a failure). Beside that, anything may
+fail.
 Dead letters of `STRICT` block their aggregate; no shipped contract has that yet.
 """
 
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import events_worker.worker
+from chaos.crash_points import lay_out
 from chaos.events import STRICT
 from chaos.history import Pen
 from events_worker.contracts import load_contracts
@@ -30,6 +33,7 @@ LINE = "INSERT INTO ledger (event, aggregate, version) VALUES ($1, $2, $3)"
 
 pen = Pen(Path(os.environ["CHAOS_HISTORY"]))
 chance = Random()
+doomed = "CHAOS_CRASH_AT" in os.environ
 mishaps = float(os.environ.get("CHAOS_MISHAPS", "0.05"))
 
 
@@ -56,22 +60,25 @@ async def ledger(event: EventJob, context: HandlerContext) -> None:
         async with context.transaction() as connection:
             line = (UUID(event.event_id), event.aggregate_id, event.payload["version"])
             await connection.execute(LINE, *line)
-            await work(event)
+            await work("ledger", event)
             fail_sometimes()
 
 
 async def act(handler: str, event: EventJob, *, poisoned: bool = False) -> None:
     """Work, have the effect, and take a moment to say so: the moment in which a kill makes it happen twice."""
     with telling(handler, event) as run:
-        await work(event)
+        await work(handler, event)
         fail_sometimes(poisoned=poisoned)
         pen.tell("effect", event=event.event_id, aggregate=event.aggregate_id, handler=handler, run=run)
         await asyncio.sleep(chance.uniform(0, 0.003))
 
 
-async def work(event: EventJob) -> None:
-    """Take as long as the event says."""
-    await asyncio.sleep(float(event.payload.get("seconds", 0)))
+async def work(handler: str, event: EventJob) -> None:
+    """Take as long as the event says, and fail if it says so."""
+    doom = event.payload.get("doomed", {}).get(handler, 0) if doomed else 0
+    if doom < 0:
+        raise Mishap
+    await asyncio.sleep(float(event.payload.get("seconds", 0)) + doom)
 
 
 def fail_sometimes(*, poisoned: bool = False) -> None:
@@ -109,3 +116,4 @@ def stricter() -> Contracts:
 
 # This module is imported with the settings, before the worker reads its contracts.
 events_worker.worker.load_contracts = stricter  # type: ignore[attr-defined,assignment]
+lay_out()

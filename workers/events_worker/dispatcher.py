@@ -10,7 +10,7 @@ import structlog
 
 from events_worker.event import EventJob, matches
 from events_worker.outbox import backoff_seconds
-from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver
+from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver, TurnTaken
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
 
@@ -117,6 +117,9 @@ class Dispatcher:
             return Done("done before")
         except TurnOver:
             return Defer("TURN_OVER", "the event is not under way any more", OUTAGE_SECONDS)
+        except TurnTaken:
+            # A frozen process is not the event's failure, nor anybody else's.
+            return Defer("TURN_TAKEN", "another process is in a transaction for it", OUTAGE_SECONDS)
         except PermanentError as error:
             return DeadLetter(error.code, error.sentence)
         except RedisUnavailable as error:

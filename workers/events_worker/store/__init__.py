@@ -3,7 +3,7 @@
 from events_worker.store.database import BY_INDEX, Database, DatabaseUnavailable, Listener, SchemaOutdated
 from events_worker.store.outbox import Lag, OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
-from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
+from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver, TurnTaken
 from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "Turn",
     "TurnOver",
     "TurnStore",
+    "TurnTaken",
 ]
