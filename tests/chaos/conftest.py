@@ -13,13 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from embedded_stack import RedisServer
+
 
 @pytest.fixture
 def site(redis_url: str, database_url: str, tmp_path: Path) -> Iterator[Site]:
     """A place for workers that are to die, on servers shared with other tests."""
+    yield from a_site(database_url, redis_url, tmp_path)
+
+
+@pytest.fixture
+def site_on_its_own_redis(own_redis: RedisServer, database_url: str, tmp_path: Path) -> Iterator[Site]:
+    """A place for workers whose Redis is to go away."""
+    yield from a_site(database_url, own_redis.url, tmp_path)
+
+
+def a_site(database_url: str, redis_url: str, folder: Path) -> Iterator[Site]:
     with psycopg.connect(database_url) as connection:
         connection.execute(TABLES)
-    with Pen(tmp_path / "history.ndjson") as pen:
-        made = Site(database_url, redis_url, tmp_path, pen)
+    with Pen(folder / "history.ndjson") as pen:
+        made = Site(database_url, redis_url, folder, pen)
         yield made
         made.end()

@@ -17,7 +17,7 @@ from events_worker.handlers.python import PythonHandler
 from events_worker.partitions import Partitions
 from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
-from events_worker.store import OutboxStore, PartitionStore, TurnStore, transactions
+from events_worker.store import DatabaseUnavailable, OutboxStore, PartitionStore, TurnStore, transactions
 from events_worker.store import partitions as leases
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
@@ -108,6 +108,31 @@ def amid_renewing_of_leases() -> None:
     PartitionStore.balance = balance  # type: ignore[method-assign]
 
 
+def with_an_answer_in_hand() -> None:
+    """Freeze when PostgreSQL has said whose turn it is, and nobody here has heard yet."""
+    original = TurnStore.look
+
+    async def look(*arguments: Any) -> Any:
+        answer = await original(*arguments)
+        freeze_once()
+        return answer
+
+    TurnStore.look = look  # type: ignore[method-assign,assignment]
+
+
+def amid_the_start() -> None:
+    """Have PostgreSQL go away once, after it had answered the first question of the start."""
+    original, asked = PartitionStore.record, []
+
+    async def record(self: PartitionStore, partitions: int) -> None:
+        asked.append(partitions)
+        if len(asked) == 1:
+            raise DatabaseUnavailable("the database system is shutting down")
+        await original(self, partitions)
+
+    PartitionStore.record = record  # type: ignore[method-assign]
+
+
 POINTS: dict[str, Callable[[], None]] = {
     "claimed": lambda: after(OutboxStore, "claim", lambda _, claimed: claimed),
     "half published": amid_publishing,
@@ -120,6 +145,8 @@ POINTS: dict[str, Callable[[], None]] = {
     "buried": lambda: after(Turns, "bury"),
     "archiving": amid_archiving,
     "renewing locks": lambda: before(QueueScripts, "renew", freeze_once),
+    "told whose turn it is": with_an_answer_in_hand,
+    "starting": amid_the_start,
     "renewing leases": amid_renewing_of_leases,
 }
 
@@ -139,10 +166,14 @@ def quicken(loop: Any, **seconds: float) -> None:
     loop.__init__.__kwdefaults__.update(seconds)
 
 
-def set_clock(seconds: float) -> None:
-    """Let this process' wall clock be wrong by so much."""
+def step_clock_when_told(seconds: float) -> None:
+    """Let this process' wall clock jump by so much at SIGUSR1."""
     right = time.time
-    time.time = lambda: right() + seconds
+
+    def step(*_: object) -> None:
+        time.time = lambda: right() + seconds
+
+    signal.signal(signal.SIGUSR1, step)
 
 
 def lay_out() -> None:
@@ -152,4 +183,4 @@ def lay_out() -> None:
     if point := os.environ.get("CHAOS_CRASH_AT"):
         POINTS[point]()
     if hours := os.environ.get("CHAOS_CLOCK_HOURS"):
-        set_clock(float(hours) * HOUR)
+        step_clock_when_told(float(hours) * HOUR)

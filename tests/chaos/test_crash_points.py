@@ -6,12 +6,14 @@ What the verdict excuses is counted here: the table says how often each effect o
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from chaos.rest import asked
+from events_worker.turns import STALE_SECONDS
 from events_worker.upkeep import ARCHIVE_BATCH
 from worker_suite import wait_for
 
@@ -118,6 +120,29 @@ def test_a_worker_that_froze_longer_than_its_locks_live_is_interrupted_when_it_w
     assert [site.effects(event) for event in ids] == [effects, ONCE, ONCE]
 
 
+def test_a_worker_that_froze_with_an_old_answer_asks_again(site: Site) -> None:
+    """It was told that it is the event's turn, before others handled it and the next ones."""
+    zombie = site.worker(CHAOS_CRASH_AT="told whose turn it is").ready()
+    pid = zombie.popen.pid
+    ids = site.commit(["a"], events=3)
+    wait_for(lambda: is_stopped(pid), 20, "the freeze")
+    site.pen.tell("frozen", pid=pid)
+    site.worker()
+    wait_for(lambda: has_a_line(site, ids[-1]), 40, "the other's work")
+    wait_for(lambda: time.monotonic() > at_of(site, "frozen") + STALE_SECONDS, what="the answer's becoming stale")
+    site.pen.tell("thawed", pid=pid)
+    zombie.popen.send_signal(signal.SIGCONT)
+    zombie.ready()
+    assert site.verdict().wrong == []
+    assert not [entry for entry in site.history if entry.pid == pid and entry.what == "begun"]
+    assert [site.effects(event) for event in ids] == [ONCE] * 3
+
+
+def test_a_start_outlives_a_postgresql_that_goes_away_in_its_midst(site: Site) -> None:
+    worker = site.worker(CHAOS_CRASH_AT="starting").ready()
+    assert worker.logged("start_waits_for_postgres")
+
+
 def test_a_relay_that_froze_in_the_midst_of_renewing_its_leases_is_replaced_and_does_no_harm(site: Site) -> None:
     frozen = site.worker(CHAOS_CRASH_AT="renewing leases")
     pid = frozen.popen.pid
@@ -134,6 +159,11 @@ def test_a_relay_that_froze_in_the_midst_of_renewing_its_leases_is_replaced_and_
     assert verdict.wrong == []
     assert verdict.counted["events handled"] == len(ids + more)
     assert all(site.effects(event) == ONCE for event in ids + more)
+
+
+def at_of(site: Site, what: str) -> float:
+    """Return when it happened first."""
+    return next(entry.at for entry in site.history if entry.what == what)
 
 
 def has_a_line(site: Site, event: str) -> bool:
