@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 
 from engine_harness import until
-from events_worker.store import DatabaseUnavailable
+from events_worker.store import DatabaseUnavailable, transactions
 from events_worker.store.partitions import RENEW
+from handling_harness import handling
 from outbox_harness import Bench, Instance, opened_bench, running
+from worker_runtime.outcome import Defer, Done
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
+
+    from events_worker.context import HandlerContext
+    from events_worker.event import EventJob
 
 NEVER = 60.0
 # Far less than what a statement that waits for a lock takes to give up.
@@ -78,6 +83,26 @@ async def test_ends_do_not_wait_for_one_whose_turn_is_locked(bench: Bench) -> No
         assert (await relaying.turns.begin(locked)).finished == {"routing"}
         await relaying.turns.finish(locked)
         assert await bench.under_way() == 0
+
+
+async def test_a_handler_waits_its_turn_without_an_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "LOCK_SECONDS", 0.3)
+
+    def functions(ran: list[str]) -> list[Any]:
+        async def pay(event: EventJob, context: HandlerContext) -> None:
+            async with context.transaction():
+                ran.append("pay")
+
+        return [pay]
+
+    async with handling(bench, functions) as work:
+        (event_id,) = await work.committed()
+        async with holding(bench, AT_WORK, event_id):
+            outcome = await work.run(event_id)
+            assert isinstance(outcome, Defer)
+            assert outcome.code == "TURN_TAKEN"
+        assert work.ran == []
+        assert isinstance(await work.run(event_id), Done)
 
 
 async def test_a_relay_that_freezes_while_it_renews_loses_its_partitions_all_the_same(bench: Bench) -> None:

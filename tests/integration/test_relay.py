@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -55,6 +56,18 @@ async def test_a_full_batch_is_followed_at_once(bench: Bench) -> None:
     ids = await bench.commit(250)
     async with bench.relaying(batch_size=50, poll_seconds=60):
         await until(lambda: holds(bench.waiting(), ids))
+
+
+async def test_a_claim_stops_where_its_payloads_become_too_much(bench: Bench) -> None:
+    """A hundred of a megabyte at a time would cost hundreds of megabytes, and hold up the event loop for a second."""
+    for _ in range(12):
+        await bench.commit(payload={"noise": os.urandom(500_000).hex()})
+    small = await bench.commit(20)
+    async with bench.instance() as instance:
+        await instance.partitions.balance()
+        claims = [len(await instance.store.claim(100, instance.partitions.tokens)) for _ in range(4)]
+        assert claims[0] in range(4, 10)
+        assert sum(claims) == 12 + len(small)
 
 
 async def test_a_transaction_that_commits_late_is_not_lost(bench: Bench) -> None:

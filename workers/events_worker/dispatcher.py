@@ -12,7 +12,7 @@ from events_worker.contracts import Accepted, Violation
 from events_worker.event import EventJob, Replay, matches
 from events_worker.handlers.marked import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
-from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, Turn, TurnOver
+from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, Turn, TurnOver, TurnTaken
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.redis.connection import RedisUnavailable
 
@@ -147,13 +147,16 @@ class Dispatcher:
             return outcome_of(handler, error)
 
 
-def outcome_of(handler: EventHandler, error: BaseException) -> Outcome:
+def outcome_of(handler: EventHandler, error: BaseException) -> Outcome:  # noqa: PLR0911  one for each meaning
     """Say what an error that a handler raised means to its event."""
     match error:
         case AlreadyReceipted():
             return Done("done before")
         case TurnOver():
             return Defer("TURN_OVER", "the event is not under way any more", OUTAGE_SECONDS)
+        case TurnTaken():
+            # A frozen process is not the event's failure, nor anybody else's.
+            return Defer("TURN_TAKEN", "another process is in a transaction for it", OUTAGE_SECONDS)
         case PermanentError(code=code, sentence=sentence):
             return DeadLetter(code, sentence)
         case RedisUnavailable():

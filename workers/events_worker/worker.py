@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
+import structlog
+
 from events_worker.admin import DeadLetterDoors
 from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
@@ -18,6 +20,7 @@ from events_worker.endpoints import RememberedEndpoints
 from events_worker.event import EventJob
 from events_worker.handlers import handlers
 from events_worker.headroom import Headroom
+from events_worker.outbox import backoff_seconds
 from events_worker.partitions import LEASE_SECONDS, Partitions
 from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
@@ -26,6 +29,7 @@ from events_worker.settings import EventsSettings
 from events_worker.store import (
     BY_INDEX,
     Database,
+    DatabaseUnavailable,
     DeadLetterStore,
     EndpointStore,
     Listener,
@@ -40,12 +44,14 @@ from events_worker.upkeep import Upkeep
 from worker_runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from worker_runtime.loops import Loop
     from worker_runtime.runtime import Runtime
 
 __all__ = ["EventsWorker"]
+
+log = structlog.get_logger()
 
 # `NOTIFY domain_event_outbox`, after a commit, saves the wait for the next poll.
 HINTS = "domain_event_outbox"
@@ -71,7 +77,7 @@ class EventsWorker(Worker[EventsSettings]):
             pinged = await opened.enter_async_context(Database(url))
             runtime.require("postgres", pinged.ping, where=_where(url))
             await runtime.wait_for("postgres")
-            await pinged.refuse_old_schema()
+            await until_answered(pinged.refuse_old_schema)
             listener = Listener(HINTS, hinted.set)
             databases = _Databases(
                 claims=await opened.enter_async_context(Database(url, settings=CLAIMS, listener=listener)),
@@ -143,8 +149,20 @@ async def _partitions(runtime: Runtime[EventsSettings], database: Database, hint
     # Another process on the same host and with the same number has another token.
     instance = f"{runtime.health.identity.instance}:{runtime.token[:8]}"
     store = PartitionStore(database, instance, LEASE_SECONDS)
-    await store.record(runtime.settings.outbox_partitions)
+    await until_answered(lambda: store.record(runtime.settings.outbox_partitions))
     return Partitions(store, runtime.metrics.outbox, hinted=hinted)
+
+
+async def until_answered(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask PostgreSQL again and again, though it went away after it had answered; the start's own time limit ends it."""
+    failures = 0
+    while True:
+        try:
+            return await ask()
+        except DatabaseUnavailable as outage:
+            failures += 1
+            log.info("start_waits_for_postgres", error=str(outage))
+            await asyncio.sleep(backoff_seconds(failures))
 
 
 def _where(database_url: str) -> str:

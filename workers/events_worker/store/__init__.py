@@ -6,7 +6,7 @@ from events_worker.store.dead_letters import DeadLetterStore, Edit, Selection
 from events_worker.store.endpoints import EndpointStore
 from events_worker.store.outbox import OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
-from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver
+from events_worker.store.transactions import AlreadyReceipted, Transactions, TurnOver, TurnTaken
 from events_worker.store.trial import TrialStore
 from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
 from events_worker.store.upkeep import Lag, UpkeepStore
@@ -35,6 +35,7 @@ __all__ = [
     "Turn",
     "TurnOver",
     "TurnStore",
+    "TurnTaken",
     "UpkeepStore",
     "committed_event",
 ]

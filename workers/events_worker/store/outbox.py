@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # How many of the oldest pending events are looked at for those that are next of their aggregate.
 NEAR = 1_000
 
+# A claim ends with the event that makes its payloads larger than this, in bytes as they are stored, which may be a few
+# times as many once read: a hundred of the largest at a time would stop the event loop for a second.
+MOST_STORED_BYTES = 4_194_304
+
 # $3 and $4 say which partitions we believe to own by which tokens, $5 how many partitions there are.
 MINE = """
 mine AS MATERIALIZED (
@@ -39,10 +43,20 @@ DUE = """
                    OFFSET 0)
 """
 
+FITTING = f"""
+heads AS MATERIALIZED (
+    SELECT id
+      FROM (SELECT id, coalesce(sum(bytes) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
+                   AS bytes_before
+              FROM next) AS fitting
+     WHERE bytes_before < {MOST_STORED_BYTES}
+)
+"""
+
 # OFFSET 0 keeps the planner from turning a look into an index for each of a hundred rows into a walk over all.
 CLAIM_NEAR = f"""
-WITH {MINE}, heads AS MATERIALIZED (
-    SELECT next.id
+WITH {MINE}, next AS (
+    SELECT next.id, next.position, pg_column_size(next.payload) AS bytes
       FROM (SELECT * FROM domain_event_outbox WHERE processed_at IS NULL ORDER BY position LIMIT {NEAR}) AS next
      WHERE {DUE}
        AND NOT EXISTS (SELECT FROM domain_event_outbox AS earlier
@@ -53,13 +67,13 @@ WITH {MINE}, heads AS MATERIALIZED (
                        OFFSET 0)
      ORDER BY next.position
      LIMIT $2
-), {CLAIM_HEADS} {CLAIMED} ORDER BY position
+), {FITTING}, {CLAIM_HEADS} {CLAIMED} ORDER BY position
 """
 
 # Behind thousands of events that wait for their aggregates, other aggregates are found by going from one to the next.
 CLAIM_FAR = f"""
 WITH RECURSIVE {MINE}, first AS (
-    (SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at
+    (SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at, position, pg_column_size(payload) AS bytes
        FROM domain_event_outbox
       WHERE num_nulls(processed_at) = 1
         AND EXISTS (SELECT FROM domain_event_outbox WHERE processed_at IS NULL OFFSET {NEAR})
@@ -68,15 +82,15 @@ WITH RECURSIVE {MINE}, first AS (
     UNION ALL
     SELECT following.*
       FROM first CROSS JOIN LATERAL (
-           SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at
+           SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at, position, pg_column_size(payload)
              FROM domain_event_outbox
             WHERE num_nulls(processed_at) = 1
               AND (aggregate_type, aggregate_id) > (first.aggregate_type, first.aggregate_id)
             ORDER BY aggregate_type, aggregate_id, position
             LIMIT 1) AS following
-), heads AS MATERIALIZED (
-    SELECT next.id FROM first AS next WHERE {DUE} LIMIT $2
-), {CLAIM_HEADS} {CLAIMED} ORDER BY position
+), next AS (
+    SELECT id, position, bytes FROM first AS next WHERE {DUE} LIMIT $2
+), {FITTING}, {CLAIM_HEADS} {CLAIMED} ORDER BY position
 """
 
 # Whoever owns its partition. What waits for an earlier event, for its time or for a person is not left, but to come.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A handler's statements may be anything; only its own time limit ends them.
 ACQUIRE_SECONDS = 5.0
+# How long a handler waits for another one's transaction for the same event: its neighbour's, or a zombie's.
+LOCK_SECONDS = 5.0
 # A process that is frozen within a handler's transaction holds up its aggregate for so long; no job takes longer.
 IDLE_SECONDS = 60
 SETTINGS = {
@@ -37,6 +39,10 @@ class AlreadyReceipted(Exception):
 
 class TurnOver(Exception):
     """The event is not under way: handled by another process, or forgotten by a server that crashed."""
+
+
+class TurnTaken(Exception):
+    """Another transaction for the same event is open, for so long that its process may be frozen."""
 
 
 class Transactions:
@@ -62,11 +68,14 @@ class Transactions:
     async def receipted(self, event_id: str, handler: str) -> AsyncIterator[asyncpg.Connection]:
         """Lend a transaction that commits together with the handler's receipt, or not at all.
 
-        Raises `AlreadyReceipted` when it has committed before, `TurnOver`, `DatabaseUnavailable` for what time may
-        cure, and whatever the block raises.
+        Raises `AlreadyReceipted` when it has committed before, `TurnOver`, `TurnTaken`, `DatabaseUnavailable` for what
+        time may cure, and whatever the block raises.
         """
         async with self.plain() as connection:
-            finished = await connection.fetchval(RECEIPTS, UUID(event_id))
+            try:
+                finished = await connection.fetchval(RECEIPTS, UUID(event_id), timeout=LOCK_SECONDS)
+            except TimeoutError:
+                raise TurnTaken(event_id) from None
             if finished is None:
                 raise TurnOver(event_id)
             if handler in finished:

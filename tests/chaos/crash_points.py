@@ -1,0 +1,186 @@
+"""Deaths at chosen moments: a worker with CHAOS_CRASH_AT=<point> is killed, or freezes, when it first gets there.
+
+Nothing in the product knows of it: its functions are replaced here, in a module that comes with the watched handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import events_worker.worker
+from events_worker.handlers.python import PythonHandler
+from events_worker.partitions import Partitions
+from events_worker.publisher import Publisher
+from events_worker.reconciler import Reconciler
+from events_worker.store import DatabaseUnavailable, OutboxStore, PartitionStore, TurnStore, UpkeepStore, transactions
+from events_worker.store import partitions as leases
+from events_worker.turns import Turns
+from events_worker.upkeep import Upkeep
+from worker_runtime.bullmq.producer import JobQueue
+from worker_runtime.bullmq.scripts import QueueScripts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOUR = 3_600.0
+
+
+def die() -> None:
+    """Be gone at once, as by the kernel's hand."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@functools.cache
+def freeze_once() -> None:
+    """Stop until somebody sends SIGCONT; the second time, do nothing."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def before(owner: Any, name: str, happen: Callable[[], None] = die, when: Callable[..., object] = bool) -> None:
+    """Let something happen when a method is called whose last argument `when` likes."""
+    original = getattr(owner, name)
+
+    async def method(*arguments: Any, **named: Any) -> Any:
+        if when(arguments[-1]):
+            happen()
+        return await original(*arguments, **named)
+
+    setattr(owner, name, method)
+
+
+def after(owner: Any, name: str, when: Callable[[Any, Any], object] = lambda *_: True) -> None:
+    """Die when a method has returned; `when` is asked with whose it is and what it returned."""
+    original = getattr(owner, name)
+
+    async def method(self: Any, *arguments: Any, **named: Any) -> Any:
+        returned = await original(self, *arguments, **named)
+        if when(self, returned):
+            die()
+        return returned
+
+    setattr(owner, name, method)
+
+
+def amid_publishing() -> None:
+    """Die when half of a batch is on the queue."""
+    original = JobQueue.add_bulk
+
+    async def add_bulk(self: JobQueue, jobs: Any) -> Any:
+        if len(jobs) < 2:
+            return await original(self, jobs)
+        await original(self, jobs[: len(jobs) // 2])
+        return die()
+
+    JobQueue.add_bulk = add_bulk  # type: ignore[method-assign]
+
+
+def amid_archiving() -> None:
+    """Die when the statement is on its way."""
+    original = UpkeepStore.archive
+
+    async def archive(*arguments: Any) -> Any:
+        task = asyncio.create_task(original(*arguments))
+        await asyncio.wait({task}, timeout=0.003)
+        return die()
+
+    UpkeepStore.archive = archive  # type: ignore[method-assign,assignment]
+
+
+def amid_renewing_of_leases() -> None:
+    """Freeze in the transaction, between two statements, with the partitions' rows locked."""
+    original = PartitionStore.balance
+    fair_share = leases.FAIR_SHARE
+
+    async def balance(self: PartitionStore, held: Any) -> Any:
+        if held and not freeze_once.cache_info().currsize:
+            async with self._database.transaction() as connection:
+                await connection.execute(leases.SEEN, self._instance, self._lease_seconds)
+                await connection.fetchval(fair_share)
+                await connection.fetch(leases.RENEW, self._instance, self._lease_seconds)
+                freeze_once()
+        return await original(self, held)
+
+    PartitionStore.balance = balance  # type: ignore[method-assign]
+
+
+def with_an_answer_in_hand() -> None:
+    """Freeze when PostgreSQL has said whose turn it is, and nobody here has heard yet."""
+    original = TurnStore.look
+
+    async def look(*arguments: Any) -> Any:
+        answer = await original(*arguments)
+        freeze_once()
+        return answer
+
+    TurnStore.look = look  # type: ignore[method-assign,assignment]
+
+
+def amid_the_start() -> None:
+    """Have PostgreSQL go away once, after it had answered the first question of the start."""
+    original, asked = PartitionStore.record, []
+
+    async def record(self: PartitionStore, partitions: int) -> None:
+        asked.append(partitions)
+        if len(asked) == 1:
+            raise DatabaseUnavailable("the database system is shutting down")
+        await original(self, partitions)
+
+    PartitionStore.record = record  # type: ignore[method-assign]
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "claimed": lambda: after(OutboxStore, "claim", lambda _, claimed: claimed),
+    "half published": amid_publishing,
+    "published": lambda: after(Publisher, "_publish"),
+    "first of two done": lambda: after(PythonHandler, "handle", lambda handler, _: handler.name == "first"),
+    "receipt noted": lambda: after(Turns, "note_finished"),
+    "effects done": lambda: before(Turns, "finish"),
+    "ended": lambda: after(TurnStore, "end"),
+    "finished": lambda: after(Turns, "finish"),
+    "buried": lambda: after(Turns, "bury"),
+    "archiving": amid_archiving,
+    "renewing locks": lambda: before(QueueScripts, "renew", freeze_once),
+    "told whose turn it is": with_an_answer_in_hand,
+    "starting": amid_the_start,
+    "renewing leases": amid_renewing_of_leases,
+}
+
+
+def make_haste() -> None:
+    """Let leases and looks be short: what takes over after fifteen seconds does so after two as well."""
+    events_worker.worker.LEASE_SECONDS = 2.0  # type: ignore[attr-defined]
+    transactions.SETTINGS["idle_in_transaction_session_timeout"] = "3s"
+    transactions.LOCK_SECONDS = 0.5
+    quicken(Partitions, every_seconds=0.3)
+    quicken(Reconciler, settled_seconds=1.0, every_seconds=0.3)
+    quicken(Upkeep, every_seconds=0.3)
+
+
+def quicken(loop: Any, **seconds: float) -> None:
+    """Change the defaults of what a loop is made with."""
+    loop.__init__.__kwdefaults__.update(seconds)
+
+
+def step_clock_when_told(seconds: float) -> None:
+    """Let this process' wall clock jump by so much at SIGUSR1."""
+    right = time.time
+
+    def step(*_: object) -> None:
+        time.time = lambda: right() + seconds
+
+    signal.signal(signal.SIGUSR1, step)
+
+
+def lay_out() -> None:
+    """Prepare what the environment asks for."""
+    if os.environ.get("CHAOS_HASTE"):
+        make_haste()
+    if point := os.environ.get("CHAOS_CRASH_AT"):
+        POINTS[point]()
+    if hours := os.environ.get("CHAOS_CLOCK_HOURS"):
+        step_clock_when_told(float(hours) * HOUR)
