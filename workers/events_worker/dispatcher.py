@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from events_worker.event import EventJob, matches
+from events_worker.frozen import is_stale, is_surely_lost, was_frozen
 from events_worker.outbox import backoff_seconds
 from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, TurnOver, TurnTaken
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OUTAGE_SECONDS = 1.0
-# How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back; it has a minute.
-PATIENCE_SECONDS = 20.0
+# How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back. It has a minute in
+# all, at whose end it would have lost an attempt.
+PATIENCE_SECONDS, LAST_MOMENT_SECONDS = 20.0, 57.0
 MOST_STRANGERS = 1_000
 
 
@@ -48,7 +50,7 @@ class Dispatcher:
         event = job.payload
         with structlog.contextvars.bound_contextvars(correlationId=event.metadata.correlation_id):
             try:
-                return await self._take_turn(event, job.attempt)
+                return await self._take_turn(job)
             except DatabaseUnavailable as outage:
                 return postgres_is_away(outage)
 
@@ -60,40 +62,48 @@ class Dispatcher:
             return postgres_is_away(outage)
         return None
 
-    async def _take_turn(self, event: EventJob, attempt: int) -> Outcome:
+    async def _take_turn(self, job: Job[EventJob]) -> Outcome:
+        event, asked_at = job.payload, time.monotonic()
         turn = await self._turns.begin(event.event_id)
         match turn.standing:
             case Standing.HANDLED:
                 return Done("handled before")
             case Standing.PENDING:
                 return Defer("NOT_ITS_TURN", "the relay has not published it yet", OUTAGE_SECONDS, planned=True)
-            case Standing.UNDER_WAY if turn.dead_reason and turn.dead_attempt == attempt:
+            case Standing.UNDER_WAY if turn.dead_reason and turn.dead_attempt == job.attempt:
                 # Nobody retried it: its worker was killed before Redis heard, and later events may have passed it by.
                 return died_before(turn.dead_reason)
             case Standing.UNDER_WAY:
-                return self._refusal(event) or await self._with_receipts(event, turn.finished)
+                return self._refusal(event) or await self._with_receipts(job, turn.finished, asked_at)
             case Standing.UNKNOWN:
-                return self._refusal(event) or composed(await self._run_all(event, None))
+                return self._refusal(event) or composed(await self._run_all(event, None, asked_at))
 
     def _refusal(self, event: EventJob) -> DeadLetter | None:
         self._introduce(event.event_type)
         violation = self._contracts.violation(event.event_type, event.payload)
         return DeadLetter("INVALID_PAYLOAD", violation) if violation else None
 
-    async def _with_receipts(self, event: EventJob, finished: frozenset[str]) -> Outcome:
-        outcomes = await self._run_all(event, finished)
+    async def _with_receipts(self, job: Job[EventJob], finished: frozenset[str], asked_at: float) -> Outcome:
+        event = job.payload
+        outcomes = await self._run_all(event, finished, asked_at)
         outcome = composed(outcomes)
+        if isinstance(outcome, Done) and is_stale(asked_at) and await is_surely_lost(job):
+            # The end is for whoever has the job now: what follows may not begin while he is at it.
+            outcome = was_frozen()
         if isinstance(outcome, Done):
-            await patiently(lambda: self._turns.finish(event.event_id))
+            await patiently(lambda: self._turns.finish(event.event_id), asked_at)
         elif done := [name for name, one in outcomes.items() if isinstance(one, Done)]:
-            await patiently(lambda: self._turns.note_finished(event.event_id, done))
+            await patiently(lambda: self._turns.note_finished(event.event_id, done), asked_at)
         return outcome
 
-    async def _run_all(self, event: EventJob, finished: frozenset[str] | None) -> Mapping[str, Outcome]:
+    async def _run_all(
+        self, event: EventJob, finished: frozenset[str] | None, asked_at: float
+    ) -> Mapping[str, Outcome]:
         """Run who is not done yet; `None`: nobody keeps receipts of this event."""
         receipts = finished is not None
         handlers = [handler for handler in self._wanting(event) if handler.name not in (finished or ())]
-        outcomes = await asyncio.gather(*(self._run(handler, event, receipts=receipts) for handler in handlers))
+        runs = (self._run_in_time(handler, event, asked_at, receipts=receipts) for handler in handlers)
+        outcomes = await asyncio.gather(*runs)
         return {handler.name: outcome for handler, outcome in zip(handlers, outcomes, strict=True)}
 
     def _wanting(self, event: EventJob) -> list[EventHandler]:
@@ -106,6 +116,9 @@ class Dispatcher:
         if len(self._strangers) < MOST_STRANGERS:
             self._strangers.add(event_type)
             log.info("event_without_contract", eventType=event_type)
+
+    async def _run_in_time(self, handler: EventHandler, event: EventJob, asked_at: float, *, receipts: bool) -> Outcome:
+        return was_frozen() if is_stale(asked_at) else await self._run(handler, event, receipts=receipts)
 
     async def _run(  # noqa: PLR0911  one line for each way in which a handler can end
         self, handler: EventHandler, event: EventJob, *, receipts: bool
@@ -155,9 +168,9 @@ def postgres_is_away(outage: DatabaseUnavailable) -> Hold:
     return Hold("POSTGRES_UNAVAILABLE", "PostgreSQL did not answer", OUTAGE_SECONDS)
 
 
-async def patiently(write: Callable[[], Awaitable[None]]) -> None:
+async def patiently(write: Callable[[], Awaitable[None]], begun_at: float) -> None:
     """Note what has happened, waiting out a short outage: handing the job back would make it happen again."""
-    give_up, failures = time.monotonic() + PATIENCE_SECONDS, 0
+    give_up, failures = min(time.monotonic() + PATIENCE_SECONDS, begun_at + LAST_MOMENT_SECONDS), 0
     while True:
         try:
             await write()

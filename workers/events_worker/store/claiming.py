@@ -27,10 +27,11 @@ EVENT = """
 """
 WRITTEN = "CROSS JOIN LATERAL (SELECT event.payload::text AS payload OFFSET 0) AS written"
 
-# An event that is under way already is one that an operator made pending again: its receipts count.
+# An event that is under way already is one that an operator made pending again: its receipts count. One that was
+# handled begins anew; the queue may know the jobs of both.
 CLAIM_HEADS = """
 free AS (
-    SELECT event.id
+    SELECT event.id, event.receipted
       FROM heads JOIN domain_event_outbox AS event USING (id)
      WHERE event.processed_at IS NULL
        FOR UPDATE OF event SKIP LOCKED
@@ -48,7 +49,10 @@ free AS (
     RETURNING busy.event_id, busy.xmax <> 0 AS again
 )
 """
-CLAIMED = f"SELECT {EVENT}, claimed.again FROM taken AS event JOIN claimed ON claimed.event_id = event.id {WRITTEN}"
+CLAIMED = f"""
+SELECT {EVENT}, claimed.again OR free.receipted AS again
+  FROM taken AS event JOIN claimed ON claimed.event_id = event.id JOIN free ON free.id = event.id {WRITTEN}
+"""
 
 
 def event_of(row: asyncpg.Record) -> OutboxEvent:
