@@ -38,6 +38,10 @@ class Notes(Protocol):
         """Read how the job's children ended."""
         ...
 
+    async def still_ours(self) -> bool:
+        """Tell whether nobody else has been given the job since."""
+        ...
+
 
 # Not frozen: that would make building one, which each job waits for, four times as slow.
 @dataclass(slots=True, eq=False)
@@ -68,3 +72,7 @@ class Job(Generic[P]):
     async def children(self) -> Children:
         """Read how the children of a flow's parent ended."""
         return await self.notes.children()
+
+    async def still_ours(self) -> bool:
+        """Tell whether nobody else has been given the job: to be asked before an effect by who may have been frozen."""
+        return await self.notes.still_ours()

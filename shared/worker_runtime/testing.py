@@ -209,11 +209,12 @@ def job_for(
 
 @dataclass
 class Heard:
-    """What a job made by `job_for` reported and logged, and what it is told about its children."""
+    """What a job made by `job_for` reported and logged, and what it is told about its children and itself."""
 
     progress: list[Any] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     family: Children = CHILDLESS
+    ours: bool = True
 
     async def report_progress(self, progress: Any) -> None:
         """See `Job`."""
@@ -226,6 +227,10 @@ class Heard:
     async def children(self) -> Children:
         """See `Job`."""
         return self.family
+
+    async def still_ours(self) -> bool:
+        """See `Job`."""
+        return self.ours
 
 
 def noting_holds(handle: Handler[M], held: set[str]) -> Handler[M]:

@@ -120,6 +120,19 @@ def with_an_answer_in_hand() -> None:
     TurnStore.look = look  # type: ignore[method-assign,assignment]
 
 
+def with_its_work_done() -> None:
+    """Freeze when a handler that takes longer than an answer holds is done, and nobody has been told."""
+    original = PythonHandler.handle
+
+    async def handle(self: PythonHandler, *arguments: Any) -> Any:
+        outcome = await original(self, *arguments)
+        if self.name == "first":
+            freeze_once()
+        return outcome
+
+    PythonHandler.handle = handle  # type: ignore[method-assign,assignment]
+
+
 def amid_the_start() -> None:
     """Have PostgreSQL go away once, after it had answered the first question of the start."""
     original, asked = PartitionStore.record, []
@@ -146,6 +159,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "archiving": amid_archiving,
     "renewing locks": lambda: before(QueueScripts, "renew", freeze_once),
     "told whose turn it is": with_an_answer_in_hand,
+    "work done": with_its_work_done,
     "starting": amid_the_start,
     "renewing leases": amid_renewing_of_leases,
 }

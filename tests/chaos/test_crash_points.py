@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from chaos.rest import asked
+from events_worker.frozen import STALE_SECONDS
 from events_worker.store.upkeep import SWEEP_ROWS
-from events_worker.turns import STALE_SECONDS
 from worker_suite import wait_for
 
 if TYPE_CHECKING:
     from chaos.site import Site
+    from worker_suite import Process
 
 pytestmark = pytest.mark.timeout(120)
 ONCE, TWICE = {"first": 1, "second": 1}, {"first": 2, "second": 2}
@@ -120,22 +121,53 @@ def test_a_worker_that_froze_longer_than_its_locks_live_is_interrupted_when_it_w
     assert [site.effects(event) for event in ids] == [effects, ONCE, ONCE]
 
 
-def test_a_worker_that_froze_with_an_old_answer_asks_again(site: Site) -> None:
+def test_a_worker_that_froze_with_an_old_answer_does_not_act_on_it(site: Site) -> None:
     """It was told that it is the event's turn, before others handled it and the next ones."""
-    zombie = site.worker(CHAOS_CRASH_AT="told whose turn it is").ready()
-    pid = zombie.popen.pid
-    ids = site.commit(["a"], events=3)
-    wait_for(lambda: is_stopped(pid), 20, "the freeze")
-    site.pen.tell("frozen", pid=pid)
-    site.worker()
+    zombie, ids = frozen_at(site, "told whose turn it is")
     wait_for(lambda: has_a_line(site, ids[-1]), 40, "the other's work")
-    wait_for(lambda: time.monotonic() > at_of(site, "frozen") + STALE_SECONDS, what="the answer's becoming stale")
-    site.pen.tell("thawed", pid=pid)
-    zombie.popen.send_signal(signal.SIGCONT)
+    pid = thawed(site, zombie)
     zombie.ready()
     assert site.verdict().wrong == []
     assert not [entry for entry in site.history if entry.pid == pid and entry.what == "begun"]
     assert [site.effects(event) for event in ids] == [ONCE] * 3
+
+
+def test_a_zombie_does_not_end_what_another_one_is_at(site: Site) -> None:
+    """Else the next event would begin beside it. What it did itself cannot be undone."""
+    zombie, ids = frozen_at(site, "work done", lasts={"first": 8})
+    wait_for(lambda: len(begun(site, ids[0])) == 2, 40, "the other's beginning")
+    pid = thawed(site, zombie)
+    wait_for(lambda: has_a_line(site, ids[0]) and site.effects(ids[0]) == TWICE, 40, "the other's work")
+    seconds = [entry for entry in site.history if entry.event == ids[1] and entry.what == "begun"]
+    ends = [entry for entry in site.history if entry.event == ids[0] and entry.what == "done" and entry.pid != pid]
+    assert all(entry.at > max(end.at for end in ends) for entry in seconds)
+    verdict = site.verdict(within=60)
+    assert verdict.wrong == []
+    assert verdict.counted["overlaps in the wake of: frozen"] == 0
+
+
+def frozen_at(site: Site, point: str, **payload: Any) -> tuple[Process, list[str]]:
+    """Have a worker freeze in the first of three events, and another one take over."""
+    zombie = site.worker(CHAOS_CRASH_AT=point).ready()
+    pid = zombie.popen.pid
+    ids = site.commit(["a"], **payload) + site.commit(["a"], events=2)
+    wait_for(lambda: is_stopped(pid), 30, "the freeze")
+    site.pen.tell("frozen", pid=pid)
+    site.worker()
+    return zombie, ids
+
+
+def thawed(site: Site, zombie: Process) -> int:
+    """Let it go on, when what it knows is old; return its process id."""
+    wait_for(lambda: time.monotonic() > at_of(site, "frozen") + STALE_SECONDS, what="becoming stale")
+    site.pen.tell("thawed", pid=zombie.popen.pid)
+    zombie.popen.send_signal(signal.SIGCONT)
+    return zombie.popen.pid
+
+
+def begun(site: Site, event: str) -> set[int]:
+    """Return the processes that have begun it."""
+    return {entry.pid for entry in site.history if entry.event == event and entry.what == "begun"}
 
 
 def test_a_start_outlives_a_postgresql_that_goes_away_in_its_midst(site: Site) -> None:

@@ -1,9 +1,8 @@
 """Handlers that tell what they do, loaded into real workers by EVENT_HANDLERS=chaos.watched.
 
-An event's payload says how it goes: how long the work takes (`seconds`), whether it is `poison`, and what becomes of it
-in a worker that is doomed to crash (`doomed`: seconds for each handler, -1 for a failure). Beside that, anything may
-fail.
-Dead letters of `STRICT` block their aggregate; no shipped contract has that yet.
+An event's payload says how it goes: how long the work takes (`seconds`, or by handler: `lasts`), whether it is
+`poison`, and what becomes of it in a worker that is doomed to crash (`doomed`: seconds for each handler, -1 for a
+failure). Beside that, anything may fail. Dead letters of `STRICT` block their aggregate, whatever the contracts say.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ async def work(handler: str, event: EventJob) -> None:
     doom = event.payload.get("doomed", {}).get(handler, 0) if doomed else 0
     if doom < 0:
         raise Mishap
-    await asyncio.sleep(float(event.payload.get("seconds", 0)) + doom)
+    await asyncio.sleep(event.payload.get("seconds", 0) + event.payload.get("lasts", {}).get(handler, 0) + doom)
 
 
 def fail_sometimes(*, poisoned: bool = False) -> None:

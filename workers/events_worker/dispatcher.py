@@ -10,6 +10,7 @@ import structlog
 
 from events_worker.contracts import Accepted, Violation
 from events_worker.event import EventJob, Replay, matches
+from events_worker.frozen import is_stale, is_surely_lost, was_frozen
 from events_worker.handlers.marked import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
 from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, Turn, TurnOver, TurnTaken
@@ -31,6 +32,8 @@ OUTAGE_SECONDS = 1.0
 # How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back.
 PATIENCE_SECONDS = 20.0
 LONGEST_TURN_SECONDS = LONGEST_TIMEOUT_SECONDS + PATIENCE_SECONDS + 15.0
+# At the end of its time a job would lose an attempt.
+LAST_MOMENT_SECONDS = LONGEST_TURN_SECONDS - 3.0
 MOST_STRANGERS = 1_000
 # A replayed event is nobody's turn.
 NO_TURN = Turn(Standing.UNKNOWN, frozenset())
@@ -53,7 +56,7 @@ class Dispatcher:
         event = job.payload
         with structlog.contextvars.bound_contextvars(correlationId=event.metadata.correlation_id):
             try:
-                return await self._take_turn(event, job.attempt)
+                return await self._take_turn(job)
             except DatabaseUnavailable as outage:
                 return postgres_is_away(outage)
 
@@ -65,28 +68,36 @@ class Dispatcher:
             return postgres_is_away(outage)
         return None
 
-    async def _take_turn(self, event: EventJob, attempt: int) -> Outcome:
+    async def _take_turn(self, job: Job[EventJob]) -> Outcome:
+        event, asked_at = job.payload, time.monotonic()
         turn = NO_TURN if event.replay else await self._turns.begin(event.event_id)
         match turn.standing:
             case Standing.HANDLED:
                 return Done("handled before")
             case Standing.PENDING:
                 return Defer("NOT_ITS_TURN", "the relay has not published it yet", OUTAGE_SECONDS, planned=True)
-            case Standing.UNDER_WAY if turn.dead_reason and turn.dead_attempt == attempt:
+            case Standing.UNDER_WAY if turn.dead_reason and turn.dead_attempt == job.attempt:
                 # Nobody retried it: its worker was killed before Redis heard, and later events may have passed it by.
                 return died_before(turn.dead_reason)
             case Standing.UNDER_WAY | Standing.UNKNOWN:
-                return await self._read_and_run(event, turn)
+                readable = self._readable(event)
+                return readable if isinstance(readable, DeadLetter) else await self._run_turn(job, readable, turn, asked_at)
 
-    async def _read_and_run(self, event: EventJob, turn: Turn) -> Outcome:
-        readable = self._readable(event)
-        if isinstance(readable, DeadLetter):
-            return readable
-        if readable.replay is not None:
-            return await self._replay(readable, readable.replay)
+    async def _run_turn(self, job: Job[EventJob], event: EventJob, turn: Turn, asked_at: float) -> Outcome:
+        if event.replay is not None:
+            return await self._replay(event, event.replay, asked_at)
         if turn.standing is Standing.UNKNOWN:
-            return composed(await self._run_all(readable, receipts=False))
-        return await self._with_receipts(readable, turn.finished)
+            return composed(await self._run_all(event, asked_at, receipts=False))
+        outcomes = await self._run_all(event, asked_at, turn.finished, receipts=True)
+        outcome = composed(outcomes)
+        if isinstance(outcome, Done) and is_stale(asked_at) and await is_surely_lost(job):
+            # The end is for whoever has the job now: what follows may not begin while he is at it.
+            outcome = was_frozen()
+        if isinstance(outcome, Done):
+            await patiently(lambda: self._turns.finish(event.event_id), asked_at)
+        elif done := [name for name, one in outcomes.items() if isinstance(one, Done)]:
+            await patiently(lambda: self._turns.note_finished(event.event_id, done), asked_at)
+        return outcome
 
     def _readable(self, event: EventJob) -> EventJob | DeadLetter:
         """Return the event as handlers know it, in the newest version of its contract, or why nobody can."""
@@ -97,27 +108,19 @@ class Dispatcher:
             case Accepted(version, payload):
                 return event.read_as(version, payload)
 
-    async def _with_receipts(self, event: EventJob, finished: frozenset[str]) -> Outcome:
-        outcomes = await self._run_all(event, finished, receipts=True)
-        outcome = composed(outcomes)
-        if isinstance(outcome, Done):
-            await patiently(lambda: self._turns.finish(event.event_id))
-        elif done := [name for name, one in outcomes.items() if isinstance(one, Done)]:
-            await patiently(lambda: self._turns.note_finished(event.event_id, done))
-        return outcome
-
-    async def _replay(self, event: EventJob, replay: Replay) -> Outcome:
+    async def _replay(self, event: EventJob, replay: Replay, asked_at: float) -> Outcome:
         known = {handler.name for handler in self._handlers}
         if strangers := [name for name in replay.handlers if name not in known]:
             return DeadLetter("UNKNOWN_HANDLER", f"the replay names {', '.join(strangers)}; here are {sorted(known)}")
         others = frozenset(known - set(replay.handlers))
-        return composed(await self._run_all(event, others, receipts=False))
+        return composed(await self._run_all(event, asked_at, others, receipts=False))
 
     async def _run_all(
-        self, event: EventJob, left_out: frozenset[str] = frozenset(), *, receipts: bool
+        self, event: EventJob, asked_at: float, left_out: frozenset[str] = frozenset(), *, receipts: bool
     ) -> Mapping[str, Outcome]:
         handlers = [handler for handler in self._wanting(event) if handler.name not in left_out]
-        outcomes = await asyncio.gather(*(self._run(handler, event, receipts=receipts) for handler in handlers))
+        runs = (self._run_in_time(handler, event, asked_at, receipts=receipts) for handler in handlers)
+        outcomes = await asyncio.gather(*runs)
         return {handler.name: outcome for handler, outcome in zip(handlers, outcomes, strict=True)}
 
     def _wanting(self, event: EventJob) -> list[EventHandler]:
@@ -130,6 +133,9 @@ class Dispatcher:
         if len(self._strangers) < MOST_STRANGERS:
             self._strangers.add(event_type)
             log.info("event_without_contract", eventType=event_type)
+
+    async def _run_in_time(self, handler: EventHandler, event: EventJob, asked_at: float, *, receipts: bool) -> Outcome:
+        return was_frozen() if is_stale(asked_at) else await self._run(handler, event, receipts=receipts)
 
     async def _run(self, handler: EventHandler, event: EventJob, *, receipts: bool) -> Outcome:
         try:
@@ -188,9 +194,9 @@ def postgres_is_away(outage: DatabaseUnavailable) -> Hold:
     return Hold("POSTGRES_UNAVAILABLE", "PostgreSQL did not answer", OUTAGE_SECONDS)
 
 
-async def patiently(write: Callable[[], Awaitable[None]]) -> None:
+async def patiently(write: Callable[[], Awaitable[None]], begun_at: float) -> None:
     """Note what has happened, waiting out a short outage: handing the job back would make it happen again."""
-    give_up, failures = time.monotonic() + PATIENCE_SECONDS, 0
+    give_up, failures = min(time.monotonic() + PATIENCE_SECONDS, begun_at + LAST_MOMENT_SECONDS), 0
     while True:
         try:
             await write()

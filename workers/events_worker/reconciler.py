@@ -31,6 +31,8 @@ log = structlog.get_logger()
 SETTLED_SECONDS = 10.0
 EVERY_SECONDS = 5.0
 PAGE = 500
+# With their payloads in memory, which may be large.
+MOST_TOGETHER = 20
 # A long queue is looked through in seconds, and never in the way of those who work on it.
 PAGE_PAUSE_SECONDS = 0.05
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -91,6 +93,10 @@ class Reconciler:
         missing = [event_id for event_id in event_ids if event_id not in unfinished]
         if not missing:
             return
+        for start in range(0, len(missing), MOST_TOGETHER):
+            await self._publish_again(missing[start : start + MOST_TOGETHER])
+
+    async def _publish_again(self, missing: Sequence[str]) -> None:
         # Asked again, and after the queue: what has been handled or buried meanwhile is not missing.
         events = await self._store.still_under_way(missing)
         await self._publisher.publish(events)

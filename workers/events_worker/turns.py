@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -23,8 +22,6 @@ log = structlog.get_logger()
 
 # Enough for one commit to serve every job in flight, few enough for a statement of milliseconds.
 MOST_TOGETHER = 100
-# No answer takes longer, and no job's lock is shorter than what an answer and a little more take.
-STALE_SECONDS = 5.0
 EVENT_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOT_OURS = Turn(Standing.UNKNOWN, frozenset())
 
@@ -39,16 +36,8 @@ class Turns:
         self._end: Batcher[End, bool] = Batcher(self._end_together, MOST_TOGETHER)
 
     async def begin(self, event_id: str) -> Turn:
-        """Return what is known of an event; one that never was in the outbox is unknown, and runs without receipts.
-
-        What was asked long ago is asked again: this process was frozen meanwhile, and others may have gone on.
-        """
-        while is_event_id(event_id):
-            asked = time.monotonic()
-            turn = await self._look(UUID(event_id))
-            if time.monotonic() - asked < STALE_SECONDS:
-                return turn
-        return NOT_OURS
+        """Return what is known of an event; one that never was in the outbox is unknown, and runs without receipts."""
+        return await self._look(UUID(event_id)) if is_event_id(event_id) else NOT_OURS
 
     async def note_finished(self, event_id: str, handlers: Sequence[str]) -> None:
         """Keep receipts of handlers that are done with an event that is not."""

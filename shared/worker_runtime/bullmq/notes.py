@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker_runtime.bullmq.claimed import ClaimedJob, read_integer
-from worker_runtime.bullmq.scripts import shipped
+from worker_runtime.bullmq.scripts import STILL_CLAIMED, shipped
 from worker_runtime.job import Children
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ class JobNotes:
         )
         results = {child: json.loads(result) for child, result in pairs(processed)}
         return Children(results, dict(pairs(failed)))
+
+    async def still_ours(self) -> bool:
+        """Tell whether nobody else has been given the job since we were."""
+        keys = (self.prefix + self.job.id, self.prefix + b"active")
+        return bool(await self.redis.run_script(STILL_CLAIMED, keys, self.job.claim))
 
 
 def pairs(flat: list[bytes]) -> list[tuple[str, str]]:

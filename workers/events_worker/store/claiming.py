@@ -30,10 +30,11 @@ WRITTEN = "CROSS JOIN LATERAL (SELECT event.payload::text AS payload OFFSET 0) A
 # Of rows found by their id. See `store.outbox` for why it is not said more simply.
 STILL_PENDING = "coalesce(event.processed_at, 'infinity') = 'infinity'"
 
-# An event that is under way already is one that an operator made pending again: its receipts count.
+# An event that is under way already is one that an operator made pending again: its receipts count. One that was
+# handled begins anew; the queue may know the jobs of both.
 CLAIM_HEADS = f"""
 free AS (
-    SELECT event.id
+    SELECT event.id, event.receipted
       FROM heads JOIN domain_event_outbox AS event USING (id)
      WHERE {STILL_PENDING}
        FOR UPDATE OF event SKIP LOCKED
@@ -42,7 +43,7 @@ free AS (
        SET status = 'processed', last_error = NULL, processed_at = clock_timestamp(), receipted = true
       FROM free
      WHERE event.id = free.id
-    RETURNING event.*
+    RETURNING event.*, free.receipted AS was_receipted
 ), claimed AS (
     INSERT INTO domain_event_under_way AS busy (event_id, aggregate_type, aggregate_id, aggregate_hash)
     SELECT id, aggregate_type, aggregate_id, aggregate_hash FROM taken
@@ -54,7 +55,8 @@ free AS (
 # just inserted costs a hundred times as much.
 CLAIMED = f"""
 SELECT {EVENT},
-       EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = event.id OFFSET 0) AS again
+       event.was_receipted
+       OR EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = event.id OFFSET 0) AS again
   FROM taken AS event {WRITTEN}
 """
 

@@ -109,6 +109,14 @@ def _as_its_own(connection: asyncpg.Connection) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if connection.is_closed() or is_server_s_condition(error):
+        if _is_gone(connection) or is_server_s_condition(error):
             raise
         raise _HandlerFailed(error) from error
+
+
+def _is_gone(connection: asyncpg.Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        # The pool has seen it break, and taken it back.
+        return True
