@@ -81,7 +81,11 @@ class Dispatcher:
                 return died_before(turn.dead_reason)
             case Standing.UNDER_WAY | Standing.UNKNOWN:
                 readable = self._readable(event)
-                return readable if isinstance(readable, DeadLetter) else await self._run_turn(job, readable, turn, asked_at)
+                return (
+                    readable
+                    if isinstance(readable, DeadLetter)
+                    else await self._run_turn(job, readable, turn, asked_at)
+                )
 
     async def _run_turn(self, job: Job[EventJob], event: EventJob, turn: Turn, asked_at: float) -> Outcome:
         if event.replay is not None:
