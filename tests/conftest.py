@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+import structlog
 from hypothesis import HealthCheck, settings
 
 from embedded_stack import Mailbox, PostgresServer, RedisServer, postgres_server, redis_server
@@ -39,6 +40,7 @@ PRODUCT_VARIABLES = (
     "DATABASE_URL",
     "EGRESS_",
     "EMAIL_",
+    "EVENT_HANDLERS",
     "EVENT_RULES_FILE",
     "HEALTH_",
     "JOB_QUEUE_",
@@ -64,6 +66,13 @@ def product_environment_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(PRODUCT_VARIABLES):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_are_by_default() -> Iterator[None]:
+    """What a command that ran within a test set up for its own log is forgotten."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from worker_runtime.testing import job_for
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from worker_runtime.bullmq.names import QueueName
     from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.outcome import Outcome
 
@@ -66,7 +67,7 @@ async def handling(
         transactions = await opened.enter_async_context(Transactions(bench.database_url, 5))
         handlers = [PythonHandler(one.__name__, "lead.*", timeout_seconds, one) for one in functions(ran)]
 
-        def queue(key: str) -> JobQueue:
+        def queue(key: str | QueueName) -> JobQueue:
             assert key == "EVENTS"
             return bench.queue
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 from prometheus_client import CollectorRegistry
 
+from events_worker.headroom import Headroom
 from events_worker.partitions import Partitions
 from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
@@ -133,6 +134,7 @@ async def build(
     reconcile_seconds: float = 0.1,
     blocks: bool = False,
     command_seconds: float = 5.0,
+    most_waiting: int = 0,
 ) -> Instance:
     hinted = asyncio.Event()
 
@@ -149,7 +151,16 @@ async def build(
     await leases.record(partitions)
     owned = Partitions(leases, metrics, hinted=hinted, every_seconds=balance_seconds)
     store = OutboxStore(claims, partitions, MAX_JOB_BYTES)
-    relay = Relay(store, publisher, owned, metrics, batch_size=batch_size, poll_seconds=poll_seconds, hinted=hinted)
+    relay = Relay(
+        store,
+        publisher,
+        owned,
+        Headroom(queue, most_waiting, metrics),
+        metrics,
+        batch_size=batch_size,
+        poll_seconds=poll_seconds,
+        hinted=hinted,
+    )
     reconciler = Reconciler(
         OutboxStore(background, partitions, MAX_JOB_BYTES),
         queue,

@@ -8,17 +8,33 @@ import logging
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+import asyncpg
 import structlog
 
-from worker_ops.exit_codes import ExitCode
+from events_worker.store import DatabaseUnavailable, SchemaOutdated
+from worker_ops import contracts, dlq, doctor, outbox
+from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
-from worker_ops.output import FORMATS, say, write_rows
+from worker_ops.output import add_output, say, write_rows
 from worker_ops.queues import queue_rows
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.settings import SettingsError, WorkerSettings, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# How a command may end by an exception; any other is a bug. The last is what PostgreSQL says of a missing privilege.
+ENDINGS = (
+    CommandFailed,
+    SettingsError,
+    DatabaseUnreachable,
+    DatabaseUnavailable,
+    RedisUnavailable,
+    MigrationError,
+    RedisError,
+    SchemaOutdated,
+    asyncpg.PostgresError,
+)
 
 
 def main() -> NoReturn:
@@ -32,16 +48,27 @@ def run(arguments: Sequence[str]) -> ExitCode:
     # What the libraries log is told by the exit code and the message; standard output is for data.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        code: ExitCode = asked.command(asked, load(WorkerSettings))
-    except SettingsError as error:
-        return _failed(ExitCode.FAILED, *error.problems)
-    except DatabaseUnreachable as error:
-        return _failed(ExitCode.UNREACHABLE, str(error))
-    except RedisUnavailable as error:
-        return _failed(ExitCode.UNREACHABLE, f"cannot reach Redis: {error}")
-    except (MigrationError, RedisError) as error:
-        return _failed(ExitCode.FAILED, str(error))
+        code: ExitCode = asked.command(asked, load(asked.settings_type))
+    except ENDINGS as error:
+        code, reasons = _ending(error)
+        return _failed(code, *reasons)
     return code
+
+
+def _ending(error: Exception) -> tuple[ExitCode, Sequence[str]]:
+    match error:
+        case CommandFailed():
+            return error.code, error.reasons
+        case SettingsError():
+            return ExitCode.FAILED, error.problems
+        case DatabaseUnreachable():
+            return ExitCode.UNREACHABLE, [str(error)]
+        case DatabaseUnavailable():
+            return ExitCode.UNREACHABLE, [f"PostgreSQL did not do it: {error}"]
+        case RedisUnavailable():
+            return ExitCode.UNREACHABLE, [f"cannot reach Redis: {error}"]
+        case _:
+            return ExitCode.FAILED, [str(error)]
 
 
 def _failed(code: ExitCode, *reasons: str) -> ExitCode:
@@ -65,12 +92,15 @@ def _queues(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="intelliflow", description="Look after the workers, their queues and data.")
+    parser.set_defaults(settings_type=WorkerSettings)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     migrations = commands.add_parser("migrate", help="bring the database to the current schema; safe to repeat")
     migrations.set_defaults(command=_migrate)
     queues = commands.add_parser("queues", help="show how full every queue is")
-    queues.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to write it (default: table)")
+    add_output(queues)
     queues.set_defaults(command=_queues)
+    for room in (outbox, dlq, doctor, contracts):
+        room.register(commands)
     return parser
 
 

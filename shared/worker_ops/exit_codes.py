@@ -15,3 +15,12 @@ class ExitCode(IntEnum):
     PARTIAL = 4
     REFUSED = 5
     UNREACHABLE = 6
+
+
+class CommandFailed(Exception):
+    """A command cannot do what it was asked for: its exit code, and a sentence or several for a person."""
+
+    def __init__(self, code: ExitCode, *reasons: str) -> None:
+        super().__init__("\n".join(reasons))
+        self.code = code
+        self.reasons = reasons

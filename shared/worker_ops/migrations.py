@@ -24,6 +24,10 @@ SOURCE = "package:worker_ops:migrations_sql"
 RECORD = "_yoyo_migration"
 OLDEST_SERVER = 15
 LOOK_AGAIN_SECONDS = 0.2
+# Writers may be held up for the first and are free for the second, in turns.
+LOCK_WAIT_SECONDS = 1
+LOCK_PAUSE_SECONDS = 2
+GIVE_UP_SECONDS = 600
 # Any number will do, as long as it never changes: it is the name of the lock.
 ADVISORY_LOCK = 4_602_519_830_216
 
@@ -46,7 +50,7 @@ def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
         missing = backend.to_apply(shipped_migrations())
         for migration in missing:
             announce(f"applying {migration.id}")
-            _apply(backend, migration)
+            _apply(backend, migration, announce)
         return [migration.id for migration in missing]
 
 
@@ -132,8 +136,22 @@ def _locked(backend: _Backend) -> bool:
     return bool(backend.connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK]).fetchone()[0])
 
 
-def _apply(backend: _Backend, migration: Migration) -> None:
-    try:
-        backend.apply_one(migration)
-    except psycopg.Error as error:
-        raise MigrationError(f"migration {migration.id} failed and was rolled back: {error}") from error
+def _apply(backend: _Backend, migration: Migration, announce: Callable[[str], None]) -> None:
+    """Apply a migration, never queueing for a lock for long: every writer would queue behind it."""
+    # An index that is built concurrently only waits, and nobody waits for it.
+    patience = f"{LOCK_WAIT_SECONDS}s" if migration.use_transactions else "0"
+    backend.connection.execute(f"SET lock_timeout = '{patience}'")
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while True:
+        try:
+            backend.apply_one(migration)
+        except psycopg.errors.LockNotAvailable as error:
+            if time.monotonic() > give_up:
+                reason = f"a table was in use for {GIVE_UP_SECONDS} s: end transactions that are idle, and run it again"
+                raise MigrationError(f"migration {migration.id} was not applied: {reason}") from error
+            announce(f"{migration.id} waits for a moment in which nobody uses its tables")
+            time.sleep(LOCK_PAUSE_SECONDS)
+        except psycopg.Error as error:
+            raise MigrationError(f"migration {migration.id} failed and was rolled back: {error}") from error
+        else:
+            return

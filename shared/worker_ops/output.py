@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
 FORMATS = ("table", "json", "ndjson")
@@ -14,9 +15,24 @@ FORMATS = ("table", "json", "ndjson")
 Row = dict[str, Any]
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told how to write."""
+    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="how to write it (default: table)")
+
+
 def write_rows(rows: Sequence[Mapping[str, Any]], how: str, out: TextIO | None = None) -> None:
     """Write the rows, which all have the keys of the first; `how` is one of `FORMATS`."""
-    (out or sys.stdout).write(f"{_written(rows, how)}\n")
+    (out or sys.stdout).write(_written(rows, how))
+
+
+def write_record(record: Mapping[str, Any], how: str) -> None:
+    """Write one thing with many fields: as a JSON object, or a line for each field."""
+    if how == "table":
+        width = max(map(len, record))
+        lines = (f"{name.ljust(width)}  {_indented(value, width)}\n" for name, value in record.items())
+        sys.stdout.write("".join(lines))
+    else:
+        sys.stdout.write(f"{json.dumps(record, indent=2 if how == 'json' else None)}\n")
 
 
 def say(message: str) -> None:
@@ -26,10 +42,10 @@ def say(message: str) -> None:
 
 def _written(rows: Sequence[Mapping[str, Any]], how: str) -> str:
     if how == "json":
-        return json.dumps(rows, indent=2)
+        return f"{json.dumps(rows, indent=2)}\n"
     if how == "ndjson":
-        return "\n".join(json.dumps(row) for row in rows)
-    return _table(rows)
+        return "".join(f"{json.dumps(row)}\n" for row in rows)
+    return f"{_table(rows)}\n"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -37,18 +53,28 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         return "nothing to show"
     lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(_line(line, widths) for line in lines)
+    numbers = [_are_numbers(column) for column in zip(*(row.values() for row in rows), strict=True)]
+    return "\n".join(_line(line, widths, numbers) for line in lines)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = [
-        cell.ljust(width) if index == 0 else cell.rjust(width)
-        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join([first, *rest])
+def _line(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) -> str:
+    placed = zip(cells, widths, numbers, strict=True)
+    return "  ".join(cell.rjust(width) if number else cell.ljust(width) for cell, width, number in placed).rstrip()
+
+
+def _are_numbers(column: Sequence[object]) -> bool:
+    known = [value for value in column if value is not None]
+    return bool(known) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return "-" if value is None else str(value)
+
+
+def _indented(value: object, width: int) -> str:
+    if isinstance(value, (dict, list)):
+        text = json.dumps(value, indent=2, ensure_ascii=False) if value else "-"
+        return text.replace("\n", "\n" + " " * (width + 2))
+    return _cell(value)

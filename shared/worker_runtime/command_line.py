@@ -47,6 +47,7 @@ def check(settings_type: type[WorkerSettings]) -> int:
         _print("warning", misspelt(settings_type))
         return FAILED
     _print("warning", warnings_about(settings))
+    _print("note", settings.notes())
     print("configuration is valid")  # noqa: T201
     return 0
 

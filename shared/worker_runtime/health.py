@@ -1,6 +1,7 @@
 """The health server: six endpoints on their own thread and event loop, so that they answer when the worker cannot.
 
-It reads the board (`health_board.py`) and the metrics; it never asks Redis, Postgres or the main loop.
+They read the board (`health_board.py`) and the metrics, and never ask Redis, Postgres or the main loop. What changes
+something, below `/admin/`, is the main loop's (`admin.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
+
+from worker_runtime.admin import PREFIX, AdminDoors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +36,11 @@ class HealthPortUnavailable(Exception):
 class HealthServer:
     """Serves the board from a thread of its own. `port` is the one in use once `start` has returned."""
 
-    def __init__(self, board: HealthBoard, scrape: Callable[[], bytes], *, host: str, port: int) -> None:
+    def __init__(
+        self, board: HealthBoard, scrape: Callable[[], bytes], *, host: str, port: int, doors: AdminDoors | None = None
+    ) -> None:
         self._routes = routes(board, scrape)
+        self._doors = doors or AdminDoors(None)
         self._host = host
         self.port = port
         self._loop = asyncio.new_event_loop()
@@ -61,7 +67,7 @@ class HealthServer:
             self._thread.join(STOP_SECONDS)
 
     def _serve(self) -> None:
-        runner = web.AppRunner(_application(self._routes), access_log=None, shutdown_timeout=0.5)
+        runner = web.AppRunner(_application(self._routes, self._doors), access_log=None, shutdown_timeout=0.5)
         try:
             self._loop.run_until_complete(self._listen(runner))
             self._listening.set()
@@ -133,8 +139,13 @@ def _draft_check(check: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _application(paths: dict[str, Callable[[web.Request], web.Response]]) -> web.Application:
+def _application(paths: dict[str, Callable[[web.Request], web.Response]], doors: AdminDoors) -> web.Application:
     async def respond(request: web.Request) -> web.Response:
+        if request.path.startswith(PREFIX):
+            asked = await doors.answer(request)
+            response = _json(asked.status, dict(asked.body))
+            response.headers.update(asked.headers)
+            return response
         answer = paths.get(request.path)
         if answer is None:
             return _json(404, {"error": "Not Found"})

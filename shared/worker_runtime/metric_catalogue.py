@@ -137,6 +137,14 @@ OUTBOX_UNDER_WAY = GaugeMetric("intelliflow_outbox_under_way_events", "Events pu
 OUTBOX_BLOCKED = GaugeMetric(
     "intelliflow_outbox_blocked_aggregates", "Aggregates whose events wait for a person to retry or discard a dead one"
 )
+OUTBOX_DEAD = GaugeMetric(
+    "intelliflow_outbox_dead_letters", "Dead events that nobody has retried or discarded, published ones or not"
+)
+OUTBOX_HELD_BACK = GaugeMetric(
+    "intelliflow_outbox_held_back", "1 while the relay claims nothing because enough events wait for the handlers"
+)
+OUTBOX_ARCHIVED = CounterMetric("intelliflow_outbox_events_archived_total", "Events moved to the archive")
+OUTBOX_PURGED = CounterMetric("intelliflow_outbox_events_purged_total", "Events deleted from the archive for good")
 OUTBOX_RECONCILED = CounterMetric(
     "intelliflow_outbox_events_reconciled_total", "Events published again because the queue had lost them"
 )

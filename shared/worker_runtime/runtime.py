@@ -15,8 +15,10 @@ import structlog
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
+from worker_runtime.admin import AdminDoors
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.bullmq.engine_options import EngineOptions
+from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.clock import Clock, SystemClock
@@ -77,16 +79,21 @@ class Runtime(Generic[S]):
             job_metrics=self._job_metrics,
             jobs_in_flight=self._jobs_in_flight,
         )
+        self.doors = AdminDoors(settings.ops_token)
         self.watch = Watch(self.health, self.dependencies, self.metrics)
-        self._queues: dict[str, JobQueue] = {}
+        self._queues: dict[str | QueueName, JobQueue] = {}
         for key in queue_keys:
             self._announce(key)
         self.require("redis", self._ping_redis, where=str(settings.redis_address()))
 
-    def queue(self, key: str) -> JobQueue:
-        """Return the queue with that key (`EVENTS`, `EMAIL`...), to add jobs to or to ask."""
+    def queue(self, key: str | QueueName) -> JobQueue:
+        """Return the queue with that key (`EVENTS`, `EMAIL`...) or of that name, to add jobs to or to ask.
+
+        Raises `KeyError` for a key that is none.
+        """
         if key not in self._queues:
-            self._queues[key] = JobQueue(self.redis, self.settings.queue_name(key))
+            name = key if isinstance(key, QueueName) else self.settings.queue_name(key)
+            self._queues[key] = JobQueue(self.redis, name)
         return self._queues[key]
 
     def consumer(
@@ -175,9 +182,10 @@ class Runtime(Generic[S]):
     async def serving_health(self) -> AsyncIterator[None]:
         """Answer on `HEALTH_PORT`; raises `HealthPortUnavailable`."""
         settings = self.settings
-        server = HealthServer(self.health, self.metrics.scrape, host=settings.health_host, port=settings.health_port)
+        host, port = settings.health_host, settings.health_port
+        server = HealthServer(self.health, self.metrics.scrape, host=host, port=port, doors=self.doors)
         server.start()
-        self.log.info("health_server_listening", host=settings.health_host, port=server.port)
+        self.log.info("health_server_listening", host=host, port=server.port)
         try:
             yield
         finally:

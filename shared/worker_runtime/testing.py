@@ -36,9 +36,9 @@ from worker_runtime.retry import RetryPolicy, ScheduledRetry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from worker_runtime.consumer import Handler
+    from worker_runtime.consumer import Handler, OnDead
 
-__all__ = ["Ended", "HandlerQueue", "Heard", "job_for", "running"]
+__all__ = ["AddedJob", "Ended", "HandlerQueue", "Heard", "job_for", "running"]
 
 P = TypeVar("P")
 M = TypeVar("M", bound=BaseModel)
@@ -65,6 +65,15 @@ class Ended:
     deferred_because: str | None = None
     progress: Any = None
     due_in: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AddedJob:
+    """A job that waits in a queue."""
+
+    id: str
+    name: str
+    data: Any
 
 
 class HandlerQueue:
@@ -105,6 +114,10 @@ class HandlerQueue:
             await asyncio.sleep(LOOK_SECONDS)
         return ended
 
+    async def holds(self, job_id: str) -> bool:
+        """Tell whether there is a job with that id, finished or not."""
+        return bool(await self._redis.call("EXISTS", self.name.key(job_id)))
+
     async def _look(self, job_id: str, deadline: float) -> Ended | None:
         key, call = self.name.key, self._redis.call
         # The hash last: it must be no older than where the job is.
@@ -135,13 +148,16 @@ async def running(
     retry: RetryPolicy = AT_ONCE,
     time_limit_seconds: float = 60.0,
     concurrency: int = 10,
+    name: QueueName | None = None,
+    on_dead: OnDead | None = None,
 ) -> AsyncIterator[HandlerQueue]:
     """Work a queue of the block's own with `handle`; its keys are removed at the end. Other queues are left alone.
 
     `retry` says how often and when a failed job is tried again: three times, at once, unless told otherwise. What still
-    runs at the end of the block is interrupted. Raises `RedisUnavailable`.
+    runs at the end of the block is interrupted. The queue has a `name` of its own unless one is given; `on_dead` is
+    the consumer's. Raises `RedisUnavailable`.
     """
-    name = QueueName(f"testing-{uuid.uuid4().hex}", "handler")
+    name = name or QueueName(f"testing-{uuid.uuid4().hex}", "handler")
     held: set[str] = set()
     redis = RedisConnection(redis_url, client_name="handler-test")
     blocking = RedisConnection(redis_url, client_name="handler-test-waiting", timeout_seconds=15)
@@ -155,6 +171,7 @@ async def running(
         Metrics("handler-test").for_queue(name.label),
         Random(0),  # noqa: S311  spreads retries, alike each time
         token=uuid.uuid4().hex,
+        on_dead=on_dead,
     )
     await redis.open()
     stop = StopSignal()
@@ -166,7 +183,7 @@ async def running(
         finally:
             stop.request(0)
             await asyncio.wait({work})
-            await remove_keys(redis, name)
+            await remove_keys(redis, name.key("*"))
     finally:
         await redis.close()
     work.result()
@@ -244,11 +261,20 @@ def as_left(state: State, flat: Sequence[bytes], due_in: float = 0.0) -> Ended:
     )
 
 
-async def remove_keys(redis: RedisConnection, name: QueueName) -> None:
-    """Remove what the queue left in Redis."""
+async def jobs_waiting_in(redis: RedisConnection, name: QueueName) -> list[AddedJob]:
+    """Return the jobs of a queue that nobody works: those to run next first, then by priority, then the delayed."""
+    parts = (("LRANGE", "wait"), ("ZRANGE", "prioritized"), ("ZRANGE", "delayed"))
+    waiting, *others = await asyncio.gather(*(redis.call(command, name.key(part), 0, -1) for command, part in parts))
+    ids = [job_id.decode() for job_id in [*reversed(waiting), *(one for ids in others for one in ids)]]
+    fields = await asyncio.gather(*(redis.call("HMGET", name.key(job_id), "name", "data") for job_id in ids))
+    return [AddedJob(job_id, job.decode(), json.loads(data)) for job_id, (job, data) in zip(ids, fields, strict=True)]
+
+
+async def remove_keys(redis: RedisConnection, matching: str) -> None:
+    """Remove what a test left in Redis."""
     cursor: bytes | int = b"0"
     while True:
-        cursor, keys = await redis.call("SCAN", cursor, "MATCH", name.key("*"), "COUNT", 1000)
+        cursor, keys = await redis.call("SCAN", cursor, "MATCH", matching, "COUNT", 1000)
         if keys:
             await redis.call("UNLINK", *keys)
         if int(cursor) == 0:

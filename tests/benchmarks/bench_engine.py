@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,10 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.alertness import measure_alertness
 from benchmarks.contenders import STOCK_ON_UVLOOP, contenders
 from benchmarks.outages import measure_outages
+from benchmarks.tables import table
 from benchmarks.throughput import measure_throughput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 PARTS = ("throughput", "alertness", "outages")
 COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
@@ -88,19 +89,6 @@ def parsed() -> argparse.Namespace:
     add("--only", help="measure one contender by its name")
     add("--json", action="store_true", help="one machine-readable line instead of the tables")
     return parser.parse_args()
-
-
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]]) -> str:
-    """Align the rows under their headings."""
-    lines = [f"{'':14}" + "".join(f"{heading:>{width(heading)}}" for heading in columns)]
-    for row in rows:
-        cells = (f"{row[key]:>{width(heading)}{form}}" for heading, (key, form) in columns.items())
-        lines.append(f"{row['contender']:14}" + "".join(cells))
-    return "\n".join(lines) + "\n"
-
-
-def width(heading: str) -> int:
-    return max(9, len(heading) + 2)
 
 
 if __name__ == "__main__":

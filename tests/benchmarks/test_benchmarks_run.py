@@ -14,7 +14,11 @@ HERE = Path(__file__).parent
 
 
 def measured(*arguments: str) -> Any:
-    command = [sys.executable, str(HERE / "bench_engine.py"), *arguments, "--repeats", "1", "--json"]
+    return printed("bench_engine.py", *arguments, "--repeats", "1")
+
+
+def printed(file: str, *arguments: str) -> Any:
+    command = [sys.executable, str(HERE / file), *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -41,3 +45,23 @@ def test_outages_are_measured_of_ours() -> None:
     (row,) = measured("--parts", "outages", "--only", "ours", "--away", "1")["outages"]
     assert 0 < row["killedSeconds"] < 60
     assert 0 < row["awaySeconds"] < 60
+
+
+@pytest.mark.needs("node", "npm")
+def test_the_relay_is_measured_beside_those_that_teams_write() -> None:
+    rows = printed("bench_relay.py", "--parts", "throughput", "--events", "300", "--repeats", "1")["throughput"]
+    assert [row["contender"] for row in rows] == ["Node pg + addBulk", "asyncpg + bullmq", "ours", "ours, 2 processes"]
+    assert all(row["eventsPerSecond"] > 0 for row in rows)
+
+
+def test_order_and_looks_are_measured() -> None:
+    measured = printed("bench_relay.py", "--parts", "order", "look", "--events", "200", "--finished", "1000")
+    assert all(row["eventsPerSecond"] > 0 for row in measured["order"])
+    assert measured["look"][0]["nothingMs"] > 0
+
+
+def test_the_contracts_cost_is_measured() -> None:
+    measured = printed("bench_contracts.py", "--events", "50", "--repeats", "1")
+    assert [row["contender"] for row in measured["worker"]] == ["valid", "a field is missing", "lifted three times"]
+    assert [row["contender"] for row in measured["database"]] == ["unchecked", "checked"]
+    assert all(row["microseconds"] > 0 for rows in measured.values() for row in rows)

@@ -17,7 +17,7 @@ from events_worker.handlers.python import PythonHandler
 from events_worker.partitions import Partitions
 from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
-from events_worker.store import DatabaseUnavailable, OutboxStore, PartitionStore, TurnStore, transactions
+from events_worker.store import DatabaseUnavailable, OutboxStore, PartitionStore, TurnStore, UpkeepStore, transactions
 from events_worker.store import partitions as leases
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
@@ -81,14 +81,14 @@ def amid_publishing() -> None:
 
 def amid_archiving() -> None:
     """Die when the statement is on its way."""
-    original = OutboxStore.archive
+    original = UpkeepStore.archive
 
     async def archive(*arguments: Any) -> Any:
         task = asyncio.create_task(original(*arguments))
         await asyncio.wait({task}, timeout=0.003)
         return die()
 
-    OutboxStore.archive = archive  # type: ignore[method-assign,assignment]
+    UpkeepStore.archive = archive  # type: ignore[method-assign,assignment]
 
 
 def amid_renewing_of_leases() -> None:

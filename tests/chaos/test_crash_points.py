@@ -14,7 +14,7 @@ import pytest
 
 from chaos.rest import asked
 from events_worker.frozen import STALE_SECONDS
-from events_worker.upkeep import ARCHIVE_BATCH
+from events_worker.store.upkeep import SWEEP_ROWS
 from worker_suite import wait_for
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_a_dead_letter_whose_worker_died_before_redis_knew_is_not_tried_again(si
 
 
 def test_an_archive_that_was_killed_moves_each_event_once(site: Site) -> None:
-    total = ARCHIVE_BATCH * 2 + 100
+    total = SWEEP_ROWS * 2 + 100
     with psycopg.connect(site.database_url) as connection:
         connection.execute(OLD, (total,))
     doomed = site.worker(CHAOS_CRASH_AT="archiving")

@@ -124,6 +124,12 @@ def welcome_of(event_id: str) -> str:
     return str(uuid5(UUID(event_id), "lead-welcome"))
 
 
+def the_only_job(store: redis.Redis, queue: str) -> dict[str, Any]:
+    (job_id,) = map(str, store.lrange(f"{queue}:wait", 0, -1))
+    data: dict[str, Any] = json.loads(store.hget(f"{queue}:{job_id}", "data") or "")
+    return data
+
+
 def test_a_committed_lead_becomes_a_welcome_mail_to_send(
     tmp_path: Path, environment: dict[str, str], database_url: str, store: redis.Redis
 ) -> None:
@@ -176,6 +182,31 @@ def test_own_rules_replace_the_shipped_ones(
         assert store.llen(f"{MAIL}:wait") == 0
         assert not store.exists(f"{MAIL}:{welcome_of(lead)}")
         assert process.stop() == 143
+
+
+def test_a_rule_sends_the_event_to_endpoints_and_its_document_to_be_read(
+    tmp_path: Path, environment: dict[str, str], database_url: str, store: redis.Redis
+) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "rules:\n"
+        "  - {name: all, event: 'deal.*', webhook: , ingest: {documentId: payload.id, sourceUrl: payload.url}}\n"
+    )
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO tenant_webhook_endpoint (tenant_id, url) VALUES ('t-1', 'https://a.example')")
+    switched_on = {"EVENT_RULES_FILE": str(rules), "ENABLE_WEBHOOK": "true"}
+    with worker(tmp_path, environment | switched_on, "--drain") as process:
+        (won,) = commit(database_url, {"id": "d-1", "url": "s3://b/d-1.pdf"}, event_type="deal.won")
+        assert process.end() == 0
+        assert process.said("no worker of this version delivers webhooks")
+    assert the_only_job(store, "intelliflow:text-extraction") == {
+        "documentId": "d-1",
+        "sourceUrl": "s3://b/d-1.pdf",
+        "tenantId": "t-1",
+    }
+    notification = the_only_job(store, "intelliflow:notifications:webhook")
+    assert notification["recipient"]["webhookUrl"] == "https://a.example"
+    assert json.loads(notification["content"]["body"])["id"] == won
 
 
 def test_drain_works_everything_off_and_ends(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ALL = [migration.id for migration in shipped_migrations()]
+COMMIT = """
+INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id)
+VALUES (gen_random_uuid(), 'a.b', 'a', '1', 't')
+"""
 SHAPE = """
 SELECT table_name, column_name, data_type, ordinal_position
   FROM information_schema.columns
@@ -49,6 +53,26 @@ def test_an_empty_database_becomes_current_and_stays_so(empty_database: str) -> 
     before = shape(empty_database)
     assert migrate(empty_database, say_nothing) == []
     assert shape(empty_database) == before
+
+
+@pytest.mark.timeout(60)
+def test_writers_go_on_while_a_migration_waits_for_one_of_them(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "shipped_migrations", lambda: shipped_migrations()[:2])
+        migrate(empty_database, say_nothing)
+    said: list[str] = []
+    with psycopg.connect(empty_database) as idle, ThreadPoolExecutor(1) as threads:
+        idle.execute(COMMIT)
+        migrating = threads.submit(migrate, empty_database, said.append)
+        with psycopg.connect(empty_database, autocommit=True) as writer:
+            while not any("waits for a moment" in line for line in said):
+                writer.execute("SET statement_timeout = '5s'")
+                writer.execute(COMMIT)
+        assert not migrating.done()
+        idle.rollback()
+        assert migrating.result() == ALL[2:]
 
 
 @pytest.mark.parametrize("older", range(1, len(ALL)))

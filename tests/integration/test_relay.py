@@ -14,8 +14,7 @@ import pytest
 
 from engine_harness import until
 from events_worker.event import EventJob
-from events_worker.upkeep import ARCHIVE_BATCH, Upkeep
-from outbox_harness import INSERT, Bench, Instance, opened_bench, running
+from outbox_harness import INSERT, Bench, Instance, opened_bench
 from worker_runtime.loops import StopSignal
 
 if TYPE_CHECKING:
@@ -204,25 +203,6 @@ async def test_a_missing_table_is_a_bug_and_not_an_outage(bench: Bench) -> None:
         await database.execute("DROP TABLE domain_event_outbox")
         with pytest.raises(asyncpg.UndefinedTableError):
             await instance.relay.run(StopSignal())
-
-
-async def test_upkeep_archives_in_batches_and_measures_the_lag(bench: Bench) -> None:
-    total = ARCHIVE_BATCH + 100
-    await bench.commit(total)
-    async with bench.connected() as database, bench.instance() as instance:
-        await database.execute(
-            "UPDATE domain_event_outbox SET status = 'processed', processed_at = now() - interval '8 days'"
-        )
-        await bench.commit(3)
-        await database.execute(
-            "UPDATE domain_event_outbox SET created_at = now() - interval '1 minute' WHERE processed_at IS NULL"
-        )
-        async with running([Upkeep(instance.store, instance.metrics, every_seconds=0.05)]):
-            await until(lambda: holds(database.fetchval("SELECT count(*) FROM domain_event_outbox_archive"), total))
-        assert await bench.count("true") == 3
-        assert await database.fetchval("SELECT count(DISTINCT id) FROM domain_event_outbox_archive") == total
-        assert instance.metrics.pending._value.get() == 3
-        assert 60 <= instance.metrics.oldest_age._value.get() < 120
 
 
 async def published(*instances: Instance) -> float:

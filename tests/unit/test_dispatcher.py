@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -7,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from events_worker.context import HandlerContexts
-from events_worker.contracts import load_contracts
+from events_worker.contracts import SHIPPED, load_contracts
 from events_worker.dispatcher import Dispatcher, composed
 from events_worker.event import EventJob
 from events_worker.turns import Turns
@@ -21,22 +23,27 @@ if TYPE_CHECKING:
     from events_worker.context import HandlerContext
     from worker_runtime.job import Job
 
+SAMPLE = Path(__file__).parents[1] / "contracts_sample.yaml"
 LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
 
 
 class Recording:
     """A handler that notes what it is given and ends as it is told."""
 
-    def __init__(self, name: str, pattern: str = "*", end: Outcome | Exception | None = None) -> None:
+    def __init__(self, name: str, pattern: str = "*", end: Outcome | BaseException | None = None) -> None:
         self.name = name
         self.pattern = pattern
         self.timeout_seconds = 5.0
         self._end = end or Done(name)
-        self.handled: list[str] = []
+        self.events: list[EventJob] = []
+
+    @property
+    def handled(self) -> list[str]:
+        return [event.event_type for event in self.events]
 
     async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:  # noqa: ARG002  it needs none
-        self.handled.append(event.event_type)
-        if isinstance(self._end, Exception):
+        self.events.append(event)
+        if isinstance(self._end, BaseException):
             raise self._end
         return self._end
 
@@ -45,12 +52,12 @@ async def dispatch(handlers: Sequence[Recording], event_type: str = "lead.create
     return await dispatcher(handlers).handle(job(event_type, payload or LEAD))
 
 
-def dispatcher(handlers: Sequence[Recording]) -> Dispatcher:
+def dispatcher(handlers: Sequence[Recording], catalogue: Path = SHIPPED) -> Dispatcher:
     """Build one for events that never were in the outbox: nobody is asked for their turn."""
-    return Dispatcher(load_contracts(), handlers, Turns(Mock(), Mock()), HandlerContexts(Mock(), Mock()))
+    return Dispatcher(load_contracts(catalogue), handlers, Turns(Mock(), Mock()), HandlerContexts(Mock(), Mock()))
 
 
-def job(event_type: str, payload: dict[str, Any]) -> Job[EventJob]:
+def job(event_type: str, payload: dict[str, Any], version: str = "1.0") -> Job[EventJob]:
     event = EventJob.model_validate(
         {
             "eventId": "e-1",
@@ -59,7 +66,7 @@ def job(event_type: str, payload: dict[str, Any]) -> Job[EventJob]:
             "aggregateId": "l-1",
             "tenantId": "t-1",
             "payload": payload,
-            "metadata": {"correlationId": "c-1", "timestamp": "2026-01-01T10:00:00Z", "version": "1.0"},
+            "metadata": {"correlationId": "c-1", "timestamp": "2026-01-01T10:00:00Z", "version": version},
             "occurredAt": "2026-01-01T10:00:00Z",
             "unknownField": 1,
         }
@@ -82,6 +89,23 @@ async def test_a_broken_contract_is_a_dead_letter_and_no_handler_runs() -> None:
     assert handler.handled == []
 
 
+async def test_handlers_see_an_older_event_as_a_new_one() -> None:
+    handler = Recording("a")
+    older = {"id": 7, "ownerId": "u-1", "value": 9, "state": "WON"}
+    await dispatcher([handler], SAMPLE).handle(job("deal.signed", older))
+    (event,) = handler.events
+    assert (event.metadata.version, event.payload["owner"]) == ("3.0", {"id": "u-1", "kind": "user"})
+
+
+async def test_a_version_nobody_knows_is_a_dead_letter_and_no_handler_runs() -> None:
+    handler = Recording("a")
+    outcome = await dispatcher([handler]).handle(job("lead.created", LEAD, version="2.0"))
+    assert outcome == DeadLetter(
+        "UNKNOWN_VERSION", "2.0 is newer than 1.0, the newest known here: deploy what knows it, then retry"
+    )
+    assert handler.handled == []
+
+
 async def test_a_type_without_contract_is_handled_and_mentioned_once() -> None:
     handler = Recording("a")
     dispatched = dispatcher([handler])
@@ -91,6 +115,15 @@ async def test_a_type_without_contract_is_handled_and_mentioned_once() -> None:
     assert [line for line in lines if line["event"] == "event_without_contract"] == [
         {"event": "event_without_contract", "eventType": "invoice.paid", "log_level": "info"}
     ]
+
+
+@pytest.mark.parametrize("end", [asyncio.CancelledError(), SystemExit(1), KeyError("name")])
+async def test_whatever_a_handler_raises_is_its_own_failure(end: BaseException) -> None:
+    well = Recording("b")
+    assert await dispatch([Recording("a", end=end), well]) == Retry(
+        "HANDLER_FAILED", f"handler a: {type(end).__name__}"
+    )
+    assert well.handled == ["lead.created"]
 
 
 async def test_a_failing_handler_keeps_no_other_from_running() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - pydantic reads it at run time
 from typing import Annotated, Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -28,10 +29,20 @@ class EventMetadata(BaseModel):
     version: Annotated[str, BeforeValidator(_as_text)]
 
 
+class Replay(BaseModel):
+    """A repetition of events for some handlers, by their names, and for nobody else. `id` tells it from others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    handlers: Annotated[tuple[Id, ...], Field(min_length=1)]
+
+
 class EventJob(BaseModel):
     """The payload of a job on the `events` queue; the job's name is `event_type`.
 
     `sequence` grows with the commits to one aggregate; only a job that a producer added past the outbox lacks it.
+    `replay` is set on the jobs of a replay, which take no turns and of which no receipts are kept.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
@@ -45,6 +56,32 @@ class EventJob(BaseModel):
     metadata: EventMetadata
     occurred_at: datetime
     sequence: int | None = Field(default=None, ge=0)
+    replay: Replay | None = None
+
+    @property
+    def effects_id(self) -> str:
+        """What the ids of effects derive from: the event's id, or one of the replay's own."""
+        return self.event_id if self.replay is None else replayed_id(self.replay.id, self.event_id)
+
+    def read_as(self, version: str, payload: dict[str, Any]) -> EventJob:
+        """Return the event with its payload as a contract has lifted it, or itself when there was nothing to lift."""
+        if payload is self.payload:
+            return self
+        metadata = self.metadata.model_copy(update={"version": version})
+        return self.model_copy(update={"metadata": metadata, "payload": payload})
+
+
+def replayed_id(replay_id: UUID, event_id: str) -> str:
+    """Return the id of an event within a replay, which is also its job's: the same however often it is added."""
+    return str(uuid5(replay_id, event_id))
+
+
+def namespace_of(event_id: str) -> UUID:
+    """Return what ids of an event's effects are derived within: itself, if it is a UUID as it should be."""
+    try:
+        return UUID(event_id)
+    except ValueError:
+        return uuid5(NAMESPACE_URL, event_id)
 
 
 def matches(pattern: str, event_type: str) -> bool:

@@ -10,7 +10,8 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, Undefined, meta
+from jinja2 import TemplateError, TemplateSyntaxError, Undefined, meta, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ class Expression:
     def __init__(self, source: str) -> None:
         """Compile; raises `ExpressionError` for bad syntax, an unknown name or an unknown filter."""
         self.source = source
-        with _quoting(source):
-            _refuse_unknown_names("{{ (" + source + ") }}")
+        with _compiling(source):
             self._evaluate = _language.compile_expression(source, undefined_to_none=False)
+            _refuse_what_is_not_ours("{{ (" + source + ") }}")
 
     def truth(self, names: Mapping[str, Any]) -> bool:
         """Return whether the condition holds."""
@@ -52,9 +53,9 @@ class Text:
     def __init__(self, source: str) -> None:
         """Compile; raises `ExpressionError` as `Expression` does."""
         self.source = source
-        with _quoting(source):
-            _refuse_unknown_names(source)
+        with _compiling(source):
             self._template = _language.from_string(source)
+            _refuse_what_is_not_ours(source)
 
     def value(self, names: Mapping[str, Any]) -> str:
         """Return the text; raises `ExpressionError` when a field it needs is missing."""
@@ -85,6 +86,15 @@ class _Missing(Undefined):
 
 
 class _Language(ImmutableSandboxedEnvironment):
+    # Jinja works out constants while it compiles: `9 ** 9 ** 9` would hold up the start for ever.
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        # With a text, `*` repeats and `%` pads, both to any size.
+        if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+            raise SecurityError(f"{operator} is for numbers")
+        return super().call_binop(context, operator, left, right)
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         # Jinja prefers `dict.items` to a field named "items"; an event has fields and no methods.
         if isinstance(obj, dict):
@@ -102,10 +112,52 @@ _language = _Language(undefined=_Missing, autoescape=False, keep_trailing_newlin
 _language.globals.clear()
 
 
-def _refuse_unknown_names(template: str) -> None:
-    unknown = meta.find_undeclared_variables(_language.parse(template)) - set(NAMES)
+def split_at(word: str, source: str) -> list[str]:
+    """Split an expression at a word (`and`, `or`, `if`) that stands in no brackets and no text."""
+    parts = [""]
+    for kind, token, depth in _tokens(source):
+        if kind == "name" and token == word and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return [part.strip() for part in parts]
+
+
+def without_brackets(source: str) -> str:
+    """Remove round brackets around the whole of an expression."""
+    tokens = [(token, depth) for kind, token, depth in _tokens(source) if kind != "whitespace"]
+    enclosed = tokens[0][0] == "(" and all(depth > 0 for _, depth in tokens[:-1])
+    return without_brackets(source.strip()[1:-1]) if enclosed and tokens[-1][0] == ")" else source.strip()
+
+
+def _tokens(source: str) -> Iterator[tuple[str, str, int]]:
+    """Yield the kind and the text of each token, and in how many brackets one is after it."""
+    depth = 0
+    for _, kind, text in list(_language.lex("{{ " + source + " }}"))[1:-1]:
+        if kind == "operator":
+            depth += (text in "([{") - (text in ")]}")
+        yield kind, text, depth
+
+
+def _refuse_what_is_not_ours(template: str) -> None:
+    parsed = _language.parse(template)
+    unknown = meta.find_undeclared_variables(parsed) - set(NAMES)
     if unknown:
         raise TemplateSyntaxError(f"unknown name {min(unknown)} (there are {', '.join(NAMES)})", 1)
+    if parsed.find(nodes.Pow):
+        raise TemplateSyntaxError("** is not part of this language", 1)
+
+
+@contextmanager
+def _compiling(source: str) -> Iterator[None]:
+    try:
+        with _quoting(source):
+            yield
+    except ExpressionError:
+        raise
+    except Exception as error:
+        # Whatever Jinja or Python's own compiler makes of a text, its author needs the line it stands in.
+        raise ExpressionError(f"`{source}`: cannot be compiled ({type(error).__name__})") from error
 
 
 @contextmanager

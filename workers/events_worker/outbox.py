@@ -6,10 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from events_worker.event import replayed_id
 from worker_runtime.bullmq.producer import NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from events_worker.event import Replay
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 1.0
@@ -69,8 +72,11 @@ def _publication(event: OutboxEvent, max_job_bytes: int) -> NewJob | Unpublishab
         return Unpublishable(event.id, f"INVALID_EVENT: it cannot be written as a job ({type(error).__name__})")
 
 
-def publication(event: OutboxEvent, max_job_bytes: int) -> NewJob | Unpublishable:
-    """Return the job of one event. Its id is the event's, so that publishing twice makes one job."""
+def publication(event: OutboxEvent, max_job_bytes: int, replay: Replay | None = None) -> NewJob | Unpublishable:
+    """Return the job of one event. Its id is the event's, so that publishing twice makes one job.
+
+    A replay's jobs have ids of their own, so that they are new ones, and made twice by the same replay still one.
+    """
     if not event.event_type.strip():
         return Unpublishable(event.id, "INVALID_EVENT: event_type is empty")
     metadata = _metadata(event)
@@ -78,10 +84,11 @@ def publication(event: OutboxEvent, max_job_bytes: int) -> NewJob | Unpublishabl
         return Unpublishable(event.id, "INVALID_EVENT: metadata is not a JSON object of sane depth")
     if event.payload is None:
         return _too_large(event, event.payload_size, max_job_bytes)
-    body = _envelope(event, metadata, event.payload)
+    body = _envelope(event, metadata, event.payload, replay)
     if len(body) > max_job_bytes:
         return _too_large(event, len(body), max_job_bytes)
-    return NewJob(name=event.event_type, data=body, job_id=event.id, options=_trace_options(metadata))
+    job_id = replayed_id(replay.id, event.id) if replay else event.id
+    return NewJob(name=event.event_type, data=body, job_id=job_id, options=_trace_options(metadata))
 
 
 def backoff_seconds(failures_in_a_row: int) -> float:
@@ -101,8 +108,8 @@ def _metadata(event: OutboxEvent) -> dict[str, Any] | None:
     return defaults | {field: value for field, value in (given or {}).items() if value is not None}
 
 
-def _envelope(event: OutboxEvent, metadata: Mapping[str, Any], payload: str) -> bytes:
-    head = {
+def _envelope(event: OutboxEvent, metadata: Mapping[str, Any], payload: str, replay: Replay | None) -> bytes:
+    head: dict[str, Any] = {
         "eventId": event.id,
         "eventType": event.event_type,
         "aggregateType": event.aggregate_type,
@@ -112,6 +119,8 @@ def _envelope(event: OutboxEvent, metadata: Mapping[str, Any], payload: str) -> 
         "occurredAt": event.created_at,
         "sequence": event.sequence,
     }
+    if replay is not None:
+        head["replay"] = replay.model_dump(mode="json")
     # The payload is spliced in as text: parsing would round numbers that only jsonb holds exactly.
     opened = json.dumps(head, ensure_ascii=False, separators=(",", ":")).removesuffix("}")
     return f'{opened},"payload":{payload}}}'.encode()

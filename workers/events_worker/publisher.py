@@ -54,34 +54,36 @@ class Publisher:
             raise RedisUnavailable(self._queue.trouble)
 
     async def publish(self, events: Sequence[OutboxEvent]) -> None:
-        """Publish events, those kept from earlier calls first.
+        """Publish events, those kept from earlier calls first; may be called by several tasks at once.
 
-        Raises `RedisUnavailable`, `RedisError` or `DatabaseUnavailable`; whatever is not published yet is kept.
+        Raises `RedisUnavailable`, `RedisError` or `DatabaseUnavailable`; whatever is not published then is kept.
         """
-        self._kept |= {event.id: event for event in events}
-        while waiting := list(self._kept.values()):
-            await self._publish(waiting)
-            for event in waiting:
-                self._kept.pop(event.id, None)
+        waiting = [*self._kept.values(), *events]
+        self._kept.clear()
+        while waiting:
+            try:
+                waiting = await self._publish(waiting)
+            except BaseException:
+                self._kept |= {event.id: event for event in waiting}
+                raise
 
-    async def _publish(self, events: Sequence[OutboxEvent]) -> None:
+    async def _publish(self, events: Sequence[OutboxEvent]) -> list[OutboxEvent]:
+        """Publish events, and return those whose turn it is because of some that cannot be."""
         batch = sort_out(events, self._max_job_bytes)
         if again := [event.id for event in events if event.again]:
             # The queue would take an id that it has seen finished for a job that is done.
             await self._queue.remove_finished(again)
         await self._queue.add_bulk(batch.jobs)
         self._metrics.published.inc(len(batch.jobs))
-        await self._bury(events, batch.unpublishable)
+        return await self._bury(events, batch.unpublishable) if batch.unpublishable else []
 
-    async def _bury(self, events: Sequence[OutboxEvent], unpublishable: Sequence[Unpublishable]) -> None:
-        if not unpublishable:
-            return
+    async def _bury(self, events: Sequence[OutboxEvent], dead: Sequence[Unpublishable]) -> list[OutboxEvent]:
         types = {event.id: event.event_type for event in events}
-        ends = [End(one.event_id, one.reason, self._blocks(types[one.event_id])) for one in unpublishable]
+        ends = [End(one.event_id, one.reason, self._blocks(types[one.event_id])) for one in dead]
         ended = await self._turns.end(ends, claim_next=True)
         if ended.locked:
             raise DatabaseUnavailable("somebody holds the row of an event that cannot be published")
         self._metrics.failed.inc(len(ends))
-        for one in unpublishable:
+        for one in dead:
             log.error("outbox_event_dead_lettered", eventId=one.event_id, reason=one.reason)
-        self._kept |= {event.id: event for event in ended.following}
+        return ended.following

@@ -13,6 +13,7 @@ from worker_runtime.loops import Heartbeat, wait_at_most
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
+    from events_worker.headroom import Headroom
     from events_worker.outbox import OutboxEvent
     from events_worker.partitions import Partitions
     from events_worker.publisher import Publisher
@@ -36,6 +37,7 @@ class Relay:
         store: OutboxStore,
         publisher: Publisher,
         partitions: Partitions,
+        headroom: Headroom,
         metrics: OutboxMetrics,
         *,
         batch_size: int,
@@ -48,6 +50,7 @@ class Relay:
         self._store = store
         self._publisher = publisher
         self._partitions = partitions
+        self._headroom = headroom
         self._metrics = metrics
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
@@ -90,7 +93,12 @@ class Relay:
         if self._publisher.kept:
             return []
         self._publisher.refuse_in_an_outage()
-        claimed = await self._store.claim(self._batch_size, self._partitions.tokens)
+        room = await self._headroom.room_for(self._batch_size, len(self._claimed))
+        if not room:
+            self.drained.clear()
+            return []
+        claimed = await self._store.claim(room, self._partitions.tokens)
+        self._headroom.claimed(len(claimed))
         self._metrics.batch_size.set(len(claimed))
         if claimed:
             self.drained.clear()

@@ -1,46 +1,62 @@
-"""Routing rules: which event becomes which notification, as people write it in YAML, read and checked at the start."""
+"""A rules file: read and checked at the start, and everything that is wrong in it told at once."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from events_worker.actions import ACTIONS
+from events_worker.actions.action import Action, Name, Unavailable, compiled
+from events_worker.actions.notify import Notify
+from events_worker.conditions import Condition
 from events_worker.event import matches
-from events_worker.expressions import Expression, ExpressionError, Text
-from events_worker.yaml_source import Complaint, Source
+from events_worker.rule import Rule
+from events_worker.yaml_source import Complaint, Source, meant, unknown_key, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from events_worker.yaml_source import Place
 
 SHIPPED = Path(__file__).with_name("rules.yaml")
 PATTERN = re.compile(r"\*|[^\s*]+\.\*|[^\s*]+")
 
-Channel = Literal["EMAIL", "SMS", "WEBHOOK"]
-Priority = Literal["LOW", "NORMAL", "HIGH", "URGENT"]
-ADDRESS_FIELD: Mapping[Channel, str] = {"EMAIL": "email", "SMS": "phone", "WEBHOOK": "webhookUrl"}
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What decides beside the file whether its rules can work. Queues are named by their keys (`EMAIL`).
+
+    `off` says of each queue that is switched off what to do if not removing the rule, `unattended` of each that no
+    worker of this version serves what that means. Of event types that are not in `event_types` the author is warned,
+    unless that is empty.
+    """
+
+    off: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unattended: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    event_types: Collection[str] = ()
 
 
-class RuleFailed(Exception):
-    """An event a rule applies to makes no notification. Names the rule and the expression, never the event's data."""
+@dataclass(frozen=True, slots=True)
+class RuleBook:
+    """The rules of a file, and what its author should know, a line for each with its place."""
+
+    rules: Sequence[Rule]
+    warnings: Sequence[str]
 
 
-def _expression(source: str) -> str:
-    return _compilable(Expression, source)
-
-
-def _text(source: str) -> str:
-    return _compilable(Text, source)
-
-
-def _compilable(kind: type[Expression | Text], source: str) -> str:
-    try:
-        kind(source)
-    except ExpressionError as error:
-        raise ValueError(str(error)) from error
-    return source
+def load_rules(path: Path, surroundings: Surroundings | None = None) -> RuleBook:
+    """Read and check a rules file; raises `SourceError` with every mistake, its line and the remedy."""
+    source = Source(path)
+    reading = _Reading(source, surroundings or Surroundings())
+    rules = [rule for place, entry in reading.entries() if (rule := reading.rule(place, entry)) is not None]
+    if reading.complaints or source.repeated:
+        raise source.error(reading.complaints)
+    return RuleBook(rules, [source.sentence(warning) for warning in reading.warnings])
 
 
 def _pattern(written: str) -> str:
@@ -49,116 +65,103 @@ def _pattern(written: str) -> str:
     return written
 
 
-ExpressionSource = Annotated[str, AfterValidator(_expression)]
-TextSource = Annotated[str, AfterValidator(_text)]
-Name = Annotated[str, StringConstraints(min_length=1)]
+class _Head(BaseModel):
+    """What every rule says, beside what it does."""
 
-
-class Rule(BaseModel):
-    """One entry of the file. The comment at the head of rules.yaml says what each key means."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, arbitrary_types_allowed=True)
 
     name: Name
     event: Annotated[str, AfterValidator(_pattern)]
-    when: ExpressionSource | None = None
-    channel: Channel
-    priority: Priority = "NORMAL"
-    recipient: dict[Literal["id", "email", "phone", "webhookUrl"], ExpressionSource]
-    template: Name | None = None
-    data: dict[str, ExpressionSource] = Field(default_factory=dict)
-    subject: TextSource | None = None
-    body: TextSource | None = None
-
-    @model_validator(mode="after")
-    def _says_something_to_somebody(self) -> Rule:
-        if ADDRESS_FIELD[self.channel] not in self.recipient:
-            raise ValueError(f"recipient.{ADDRESS_FIELD[self.channel]} is missing, {self.channel} needs it")
-        if (self.template is None) == (self.body is None):
-            raise ValueError("needs either template (with data) or body (with subject)")
-        if self.body is not None and self.data:
-            raise ValueError("data is for a template; a body has its expressions in the text")
-        return self
+    when: Annotated[Condition, compiled(Condition, "an expression")] | None = None
 
 
-class RuleFile(BaseModel):
-    """The whole file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rules: list[Rule]
+HEAD = tuple(_Head.model_fields)
+# A rule that only notifies may say how without `notify`, as rules did when there was nothing else to do.
+SHORT = tuple(Notify.model_fields)
 
 
-class CompiledRule:
-    """A rule ready to be applied."""
+class _Reading:
+    """One pass through a file, which notes what is wrong and goes on."""
 
-    def __init__(self, rule: Rule) -> None:
-        self.name = rule.name
-        self.channel = rule.channel
-        self.priority = rule.priority
-        self._pattern = rule.event
-        self._template = rule.template
-        self._when = Expression(rule.when) if rule.when else None
-        self._recipient = {key: Expression(source) for key, source in rule.recipient.items()}
-        self._data = {key: Expression(source) for key, source in rule.data.items()}
-        texts = {"subject": rule.subject, "body": rule.body}
-        self._texts = {key: Text(source) for key, source in texts.items() if source is not None}
+    def __init__(self, source: Source, surroundings: Surroundings) -> None:
+        self.complaints: list[Complaint] = []
+        self.warnings: list[Complaint] = []
+        self._source = source
+        self._surroundings = surroundings
+        self._names: set[str] = set()
 
-    def applies(self, event_type: str, names: Mapping[str, Any]) -> bool:
-        """Tell whether this event makes a notification; raises `RuleFailed` when the condition has no answer."""
-        if not matches(self._pattern, event_type):
-            return False
-        return self._when is None or bool(self._asked("when", self._when.truth, names))
+    def entries(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Yield every rule that can be read at all, and its place."""
+        document = self._source.document
+        if not isinstance(document, dict) or not isinstance(document.get("rules"), list):
+            self._complain((), "must have the key `rules` with a list of rules: lines that begin with `- `")
+            return
+        self._refuse_unknown((), document, ("rules",))
+        for index, entry in enumerate(document["rules"]):
+            if isinstance(entry, dict):
+                yield ("rules", index), entry
+            else:
+                self._complain(("rules", index), "must be a mapping: lines of `key: value`")
 
-    def recipient(self, names: Mapping[str, Any]) -> dict[str, str]:
-        """Return who gets it; raises `RuleFailed` when a field is missing or empty."""
-        return {
-            field: self._address(field, expression, self._asked(f"recipient.{field}", expression.value, names))
-            for field, expression in self._recipient.items()
-        }
+    def rule(self, place: Place, entry: dict[str, Any]) -> Rule | None:
+        """Return the rule, or `None` when that is already known to be wrong."""
+        self._refuse_second((*place, "name"), entry.get("name"))
+        head = validate(_Head, entry, place, self.complaints)
+        self._refuse_unknown(place, entry, (*HEAD, *ACTIONS), SHORT)
+        written = self._written(place, entry)
+        actions = {key: action for key, *where in written if (action := self._action(entry.get("name"), key, *where))}
+        if head is None:
+            return None
+        self._warn_of_strangers((*place, "event"), head.event)
+        return Rule(head.name, self._source.line(place), head.event, head.when, actions)
 
-    def content(self, names: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what it says; raises `RuleFailed` when a field is missing."""
-        content: dict[str, Any] = {key: self._asked(key, text.value, names) for key, text in self._texts.items()}
-        if self._template is not None:
-            data = {key: self._asked(f"data.{key}", value.value, names) for key, value in self._data.items()}
-            content |= {"templateId": self._template, "templateData": data}
-        return content
+    def _written(self, place: Place, entry: dict[str, Any]) -> list[tuple[str, Place, Any]]:
+        """Return each action's key, its place and what is written there."""
+        written = [(key, (*place, key), entry[key]) for key in ACTIONS if key in entry]
+        short = {key: entry[key] for key in SHORT if key in entry}
+        if short and "notify" in entry:
+            self._complain(place, f"has {', '.join(short)} beside notify: write them under notify")
+        elif short:
+            written.append(("notify", place, short))
+        if not written and entry.keys() <= {*HEAD}:
+            self._complain(place, f"does nothing: it needs one of {', '.join(ACTIONS)}")
+        return written
 
-    def _asked(self, place: str, ask: Any, names: Mapping[str, Any]) -> Any:
-        try:
-            return ask(names)
-        except ExpressionError as error:
-            raise RuleFailed(f"rule {self.name}: {place}: {error}") from error
+    def _action(self, rule: object, key: str, place: Place, value: Any) -> Action | None:
+        kind, written = ACTIONS[key], {} if value is None else value
+        if issubclass(kind, Unavailable):
+            self._complain(place, f"rule {rule} needs the {kind.needs}, which this version lacks: remove `{key}`")
+        elif isinstance(written, dict):
+            self._look_around(kind.queue_of(written), place)
+        action = validate(kind, written, place, self.complaints)
+        return action if isinstance(action, Action) else None
 
-    def _address(self, field: str, expression: Expression, value: Any) -> str:
-        if isinstance(value, str) and value.strip():
-            return value
-        raise RuleFailed(f"rule {self.name}: recipient.{field}: `{expression.source}`: is empty or not a text")
+    def _look_around(self, queue: str, place: Place) -> None:
+        if remedy := self._surroundings.off.get(queue):
+            self._complain(place, f"{queue} is switched off: {remedy} remove the rule")
+        elif note := self._surroundings.unattended.get(queue):
+            self.warnings.append(Complaint(place, note))
 
+    def _refuse_unknown(
+        self, place: Place, entry: dict[str, Any], known: Sequence[str], also: Sequence[str] = ()
+    ) -> None:
+        for key in entry:
+            if key not in (*known, *also):
+                self._complain((*place, key), unknown_key(key, known, also))
 
-def load_rules(path: Path, channels: frozenset[str]) -> list[CompiledRule]:
-    """Read and check a rules file; `channels` are those that are switched on.
+    def _refuse_second(self, place: Place, name: object) -> None:
+        if not isinstance(name, str):
+            return
+        if name in self._names:
+            self._complain(place, f"{name} is the name of an earlier rule: ids are made of it")
+        self._names.add(name)
 
-    Raises `SourceError` with every mistake and its line.
-    """
-    source = Source(path)
-    rules = source.validated(RuleFile).rules
-    if complaints := [*_repeated_names(rules), *_silent_channels(rules, channels)]:
-        raise source.error(complaints)
-    return [CompiledRule(rule) for rule in rules]
+    def _warn_of_strangers(self, place: Place, pattern: str) -> None:
+        known = self._surroundings.event_types
+        if known and not any(matches(pattern, event_type) for event_type in known):
+            likely = meant(pattern, [*known, *(f"{event_type.partition('.')[0]}.*" for event_type in known)])
+            remedy = f"; did you mean {likely}?" if likely else ""
+            self.warnings.append(Complaint(place, f"{pattern} has no contract{remedy}"))
 
-
-def _repeated_names(rules: list[Rule]) -> Iterator[Complaint]:
-    seen: set[str] = set()
-    for index, rule in enumerate(rules):
-        if rule.name in seen:
-            yield Complaint(("rules", index, "name"), f"{rule.name} is the name of an earlier rule")
-        seen.add(rule.name)
-
-
-def _silent_channels(rules: list[Rule], channels: frozenset[str]) -> Iterator[Complaint]:
-    for index, rule in enumerate(rules):
-        if rule.channel not in channels:
-            remedy = f"set ENABLE_{rule.channel}=true or remove the rule"
-            yield Complaint(("rules", index, "channel"), f"{rule.channel} is switched off: {remedy}")
+    def _complain(self, place: Place, sentence: str) -> None:
+        self.complaints.append(Complaint(place, sentence))

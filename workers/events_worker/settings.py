@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from events_worker.handlers.python import HandlersUnusable, found_handlers
-from events_worker.rules import SHIPPED, CompiledRule, load_rules
+from events_worker.contracts import load_contracts
+from events_worker.handlers.python import HandlersUnusable, PythonHandler, found_handlers, unheard
+from events_worker.rules import SHIPPED, RuleBook, Surroundings, load_rules
 from events_worker.yaml_source import SourceError
-from worker_runtime.settings import Allowed, DatabaseUrl, HealthPort, Milliseconds, ShownAs, WorkerSettings
+from worker_runtime.settings import (
+    Allowed,
+    DatabaseUrl,
+    HealthPort,
+    Milliseconds,
+    NotInThisVersion,
+    ShownAs,
+    WorkerSettings,
+)
+from worker_runtime.settings.variables import note
 
-ALL_CHANNELS = frozenset({"EMAIL", "SMS", "WEBHOOK"})
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
+    from events_worker.rule import Rule
 
-def _usable_rules(path: Path) -> Path:
-    try:
-        load_rules(path, ALL_CHANNELS)
-    except SourceError as error:
-        raise ValueError(str(error)) from error
-    return path
+# Delivering is another worker's part, and that this version has none for these queues is no reason to refuse a rule:
+# a Node worker may be there.
+UNATTENDED = {
+    "WEBHOOK": "no worker of this version delivers webhooks: the jobs wait for yours, or for a later version",
+    "TEXT_EXTRACTION": "no worker of this version reads documents: the jobs wait for yours, or for a later version",
+}
 
 
 def _usable_handlers(text: str) -> str:
     try:
-        found_handlers(_listed(text), taken=set())
+        found_handlers(_listed(text))
     except HandlersUnusable as error:
         raise ValueError(str(error)) from error
     return text
@@ -35,7 +47,40 @@ def _listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-class EventsSettings(WorkerSettings):
+class RoutingSettings(WorkerSettings):
+    """Routing of events."""
+
+    enable_webhook: bool = Field(default=False, description="let rules send events to the endpoints of tenants")
+    enable_text_extraction: bool = Field(default=True, description="let rules have documents read")
+    event_rules_file: Annotated[Path, Allowed("a file with routing rules")] | None = Field(
+        None, description="routing rules instead of the shipped ones"
+    )
+
+    @field_validator("event_rules_file")
+    @classmethod
+    def _can_be_used(cls, path: Path | None, others: ValidationInfo) -> Path | None:
+        if path is not None:
+            try:
+                load_rules(path, Surroundings(off=_switched_off(others.data)))
+            except SourceError as error:
+                raise ValueError(str(error)) from error
+        return path
+
+    def rules(self) -> list[Rule]:
+        """Return the routing rules; raises `SourceError` for a file that was changed for the worse since the start."""
+        return list(self.rule_book().rules)
+
+    def rule_book(self, path: Path | None = None) -> RuleBook:
+        """Return the rules of this file, or of the configured one, and what there is to know about them."""
+        surroundings = Surroundings(_switched_off(dict(self)), UNATTENDED, load_contracts().types)
+        return load_rules(path or self.event_rules_file or SHIPPED, surroundings)
+
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        return [*super().warnings(), *self.rule_book().warnings]
+
+
+class EventsSettings(RoutingSettings):
     """The outbox and the routing of events."""
 
     health_port: HealthPort = 3100
@@ -49,29 +94,43 @@ class EventsSettings(WorkerSettings):
     outbox_partitions: Annotated[int, Field(ge=1, le=1024)] = Field(
         16, description="parts of the aggregates that are shared out among events-workers; fixed by the first start"
     )
+    outbox_max_waiting_jobs: Annotated[int, Field(ge=0)] = Field(
+        100_000, description="the relay waits while so many events wait in Redis for a handler; 0 = it never does"
+    )
+    outbox_archive_purge_days: Annotated[int, Field(ge=0)] = Field(
+        0, description="days after its commit when an archived event is deleted for good; 0 = never"
+    )
     event_handlers: Annotated[str, AfterValidator(_usable_handlers), Allowed("packages with handlers")] = Field(
         "", description="Python packages, or entry points of `intelliflow.event_handlers`, comma-separated"
     )
-    event_rules_file: Annotated[Path, AfterValidator(_usable_rules), Allowed("a file with routing rules")] | None = (
-        Field(None, description="routing rules instead of the shipped ones")
-    )
-
-    @model_validator(mode="after")
-    def _rules_use_channels_that_are_on(self) -> Self:
-        try:
-            self.rules()
-        except SourceError as error:
-            raise ValueError(f"EVENT_RULES_FILE: {error}") from error
-        return self
-
-    def rules(self) -> list[CompiledRule]:
-        """Return the routing rules; raises `SourceError` for a file that was changed for the worse since the start."""
-        return load_rules(self.event_rules_file or SHIPPED, self._channels())
 
     def handler_packages(self) -> list[str]:
         """Return where to look for handlers in Python."""
         return _listed(self.event_handlers)
 
-    def _channels(self) -> frozenset[str]:
-        switched_on = {"SMS": self.enable_sms, "WEBHOOK": self.enable_webhook}
-        return frozenset({"EMAIL"} | {channel for channel, on in switched_on.items() if on})
+    def handlers(self) -> list[PythonHandler]:
+        """Return the handlers in Python; raises `HandlersUnusable` as the start would have."""
+        return found_handlers(self.handler_packages())
+
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        spoken_of = [rule.pattern for rule in self.rules()]
+        return [*super().warnings(), *unheard(self.handlers(), load_contracts().types, spoken_of)]
+
+    def notes(self) -> list[str]:
+        """See `WorkerSettings`."""
+        return [
+            f"handler {handler.name} ({handler.place}): {handler.pattern}, within {handler.timeout_seconds:g} s"
+            for handler in self.handlers()
+        ]
+
+
+def _switched_off(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return each queue that this configuration switches off, and what to do about it."""
+    switches = {queue: f"enable_{queue.lower()}" for queue in ("SMS", "WEBHOOK", "TEXT_EXTRACTION")}
+    return {queue: _remedy(switch) for queue, switch in switches.items() if settings.get(switch) is False}
+
+
+def _remedy(switch: str) -> str:
+    later = note(RoutingSettings.model_fields[switch], NotInThisVersion)
+    return f"{later.feature} is not available in this version," if later else f"set {switch.upper()}=true or"

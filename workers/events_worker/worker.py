@@ -10,11 +10,16 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from events_worker.admin import DeadLetterDoors
 from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
-from events_worker.dispatcher import Dispatcher
+from events_worker.dead_letters import DeadLetters
+from events_worker.dispatcher import LONGEST_TURN_SECONDS, Dispatcher
+from events_worker.drains import Drains
+from events_worker.endpoints import RememberedEndpoints
 from events_worker.event import EventJob
 from events_worker.handlers import handlers
+from events_worker.headroom import Headroom
 from events_worker.outbox import backoff_seconds
 from events_worker.partitions import LEASE_SECONDS, Partitions
 from events_worker.publisher import Publisher
@@ -25,11 +30,14 @@ from events_worker.store import (
     BY_INDEX,
     Database,
     DatabaseUnavailable,
+    DeadLetterStore,
+    EndpointStore,
     Listener,
     OutboxStore,
     PartitionStore,
     Transactions,
     TurnStore,
+    UpkeepStore,
 )
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
@@ -47,6 +55,8 @@ log = structlog.get_logger()
 
 # `NOTIFY domain_event_outbox`, after a commit, saves the wait for the next poll.
 HINTS = "domain_event_outbox"
+# A person who asks for the dead letters may wait until the health server gives up.
+PERSON_SECONDS = 25.0
 # A claim that a crash of the server takes back is made again, and publishes the same job; every receipt that is written
 # later makes it durable too. So the relay need not wait for the disk.
 CLAIMS = {**BY_INDEX, "synchronous_commit": "off"}
@@ -74,9 +84,16 @@ class EventsWorker(Worker[EventsSettings]):
                 looks=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
                 ends=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
                 upkeep=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
+                endpoints=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
+                people=await opened.enter_async_context(
+                    Database(url, settings=BY_INDEX, command_seconds=PERSON_SECONDS)
+                ),
                 handlers=await opened.enter_async_context(Transactions(url, runtime.settings.queue_concurrency)),
             )
-            yield await _loops(runtime, databases, hinted)
+            dead_letters = DeadLetters(DeadLetterStore(databases.people), runtime.queue("EVENTS"), load_contracts())
+            drains = Drains(dead_letters)
+            opened.enter_context(runtime.doors.opened(DeadLetterDoors(dead_letters, drains).actions))
+            yield [*await _loops(runtime, databases, hinted), drains]
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,8 @@ class _Databases:
     looks: Database
     ends: Database
     upkeep: Database
+    endpoints: Database
+    people: Database
     handlers: Transactions
 
 
@@ -100,15 +119,18 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
         OutboxStore(databases.claims, settings.outbox_partitions, most_bytes),
         publisher,
         partitions,
+        Headroom(queue, settings.outbox_max_waiting_jobs, metrics),
         metrics,
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_interval_ms / 1000,
         hinted=hinted,
     )
     background = OutboxStore(databases.upkeep, settings.outbox_partitions, most_bytes)
+    endpoints = RememberedEndpoints(EndpointStore(databases.endpoints))
+    runtime.log.info("event_handlers", handlers={one.name: one.pattern for one in settings.handlers()})
     dispatcher = Dispatcher(
         contracts,
-        handlers(settings.rules(), runtime.queue, settings.handler_packages()),
+        handlers(settings.rules(), runtime.queue, endpoints, settings.handler_packages()),
         Turns(turn_store, publisher),
         HandlerContexts(runtime.queue, databases.handlers),
     )
@@ -116,8 +138,10 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
         partitions,
         relay,
         Reconciler(background, queue, publisher, partitions, metrics),
-        Upkeep(background, metrics),
-        runtime.consumer("EVENTS", EventJob, dispatcher.handle, on_dead=dispatcher.bury),
+        Upkeep(UpkeepStore(databases.upkeep), metrics, purge_days=settings.outbox_archive_purge_days),
+        runtime.consumer(
+            "EVENTS", EventJob, dispatcher.handle, on_dead=dispatcher.bury, time_limit_seconds=LONGEST_TURN_SECONDS
+        ),
     ]
 
 

@@ -1,14 +1,15 @@
-"""YAML that people write by hand: read strictly, and every complaint says in which line."""
+"""YAML that people write by hand: read strictly, and every complaint says in which line and what to do."""
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -16,14 +17,32 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 Place = tuple[str | int, ...]
 
-KINDER_WORDS = {"extra_forbidden": "unknown key", "missing": "is missing"}
+# An alias costs four characters and may stand for everything before it: what it stands for is what is counted.
+MOST_VALUES = 100_000
+DEEPEST = 50
+LONGEST_LINE_FOR_LIBYAML = 1_000
+SIMILAR = 0.6
+PLAIN_TEXT = "tag:yaml.org,2002:str"
+MERGE = "tag:yaml.org,2002:merge"
+KINDER_WORDS = {
+    "dict_type": "must be a mapping: lines of `key: value`",
+    "list_type": "must be a list: lines that begin with `- `",
+    "missing": "is missing",
+    "model_type": "must be a mapping: lines of `key: value`",
+    "string_too_short": "is empty",
+    "string_type": "must be a text: put it in quotes",
+}
 
 
 class Complaint(NamedTuple):
-    """What is wrong at one place of the document; `place` is the path of keys and indexes that leads there."""
+    """What is wrong at one place of the document; `place` is the path of keys and indexes that leads there.
+
+    `line` is for what has a place that is taken: a key that is written twice. Counts from 1.
+    """
 
     place: Place
     sentence: str
+    line: int | None = None
 
 
 class SourceError(Exception):
@@ -31,26 +50,28 @@ class SourceError(Exception):
 
 
 class Source:
-    """One parsed document and the line each of its values starts in."""
+    """One parsed document and the line each of its values starts in. Every key is text, also `on` and `1`."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file; raises `SourceError` when it cannot be read, is not YAML or repeats a key."""
+        """Read the file; raises `SourceError`, and nothing else, when it cannot be read or is not YAML."""
         self.path = path
+        self.repeated: list[Complaint] = []
         self._lines: dict[Place, int] = {}
-        root = self._parse()
-        self.document: Any = None if root is None else _SafeValues().construct_document(root)
+        root = self._parse(self._read())
+        self.document: Any = self._constructed(root) if root is not None else None
 
     def validated(self, model: type[M]) -> M:
         """Return the document as `model`; raises `SourceError` with every violation of it."""
-        try:
-            return model.model_validate(self.document)
-        except ValidationError as error:
-            raise self.error([_complaint(detail) for detail in error.errors()]) from error
+        complaints: list[Complaint] = []
+        found = validate(model, self.document, (), complaints)
+        if found is None or self.repeated:
+            raise self.error(complaints)
+        return found
 
-    def error(self, complaints: Sequence[Complaint]) -> SourceError:
-        """Write the complaints as one error, in the order of the file."""
-        ordered = sorted(complaints, key=lambda complaint: self.line(complaint.place))
-        return SourceError("\n".join(self._sentence(complaint) for complaint in ordered))
+    def error(self, complaints: Iterable[Complaint]) -> SourceError:
+        """Write the complaints, and the keys that are written twice, as one error in the order of the file."""
+        ordered = sorted([*complaints, *self.repeated], key=self._line_of)
+        return SourceError("\n".join(dict.fromkeys(map(self.sentence, ordered))))
 
     def line(self, place: Place) -> int:
         """Return the line of the value at `place`, or of the nearest thing around it that exists. Counts from 1."""
@@ -58,49 +79,139 @@ class Source:
             place = place[:-1]
         return self._lines.get(place, 1)
 
-    def _sentence(self, complaint: Complaint) -> str:
+    def sentence(self, complaint: Complaint) -> str:
+        """Write one complaint with its file and line."""
         where = ".".join(str(part) for part in complaint.place)
-        return f"{self.path}:{self.line(complaint.place)}: {where + ': ' if where else ''}{complaint.sentence}"
+        return (
+            f"{self.path}:{self._line_of(complaint)}: {_on_one_line(f'{where}: ' * bool(where) + complaint.sentence)}"
+        )
 
-    def _parse(self) -> yaml.Node | None:
+    def _line_of(self, complaint: Complaint) -> int:
+        return complaint.line or self.line(complaint.place)
+
+    def _read(self) -> str:
         try:
-            root = yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            return self.path.read_text(encoding="utf-8")
         except OSError as error:
             raise SourceError(f"{self.path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise SourceError(f"{self.path}: is not UTF-8") from error
+
+    def _parse(self, text: str) -> yaml.Node | None:
+        try:
+            root = _composed(text)
         except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise SourceError(f"{self.path}:{line}: is not YAML: {error.problem}") from error
-        except yaml.YAMLError as error:
-            raise SourceError(f"{self.path}: is not YAML: {error}") from error
+            raise self._not_yaml(error) from error
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise SourceError(
+                f"{self.path}:{line}: is not YAML: character {chr(error.character)!r} is not allowed"
+            ) from error
+        except RecursionError as error:
+            raise SourceError(f"{self.path}: is nested too deeply") from error
         if root is not None:
             self._note_lines(root, ())
         return root
 
     def _note_lines(self, node: yaml.Node, place: Place) -> None:
-        self._lines[place] = node.start_mark.line + 1
-        for key, line, child in _children(node):
+        self._lines[place] = line = node.start_mark.line + 1
+        if len(place) > DEEPEST:
+            raise SourceError(f"{self.path}:{line}: is nested too deeply")
+        if len(self._lines) > MOST_VALUES:
+            raise SourceError(f"{self.path}:{line}: holds more than {MOST_VALUES} values, aliases counted")
+        for key, line_of_key, child in self._children(node):
             inner = (*place, key)
             if inner in self._lines:
-                raise SourceError(f"{self.path}:{line}: {key}: is written twice")
+                self.repeated.append(Complaint((key,), "is written twice", line_of_key))
+                continue
             self._note_lines(child, inner)
-            self._lines[inner] = line
+            self._lines[inner] = line_of_key
+
+    def _children(self, node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
+        if isinstance(node, yaml.MappingNode):
+            for key, child in node.value:
+                yield self._key(key), key.start_mark.line + 1, child
+        elif isinstance(node, yaml.SequenceNode):
+            for index, child in enumerate(node.value):
+                yield index, child.start_mark.line + 1, child
+
+    def _key(self, key: yaml.Node) -> str:
+        if not isinstance(key, yaml.ScalarNode):
+            # Nearly always a text that begins with an expression, which YAML takes for a mapping in a mapping.
+            line = key.start_mark.line + 1
+            raise SourceError(
+                f"{self.path}:{line}: a key must be a text: put quotes around a text with {{{{ }}}} in it"
+            )
+        if key.tag != MERGE:
+            key.tag = PLAIN_TEXT
+        return str(key.value)
+
+    def _constructed(self, root: yaml.Node) -> Any:
+        try:
+            return _SafeValues().construct_document(root)
+        except yaml.MarkedYAMLError as error:
+            raise self._not_yaml(error) from error
+
+    def _not_yaml(self, error: yaml.MarkedYAMLError) -> SourceError:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        return SourceError(f"{self.path}:{line}: is not YAML: {_on_one_line(str(error.problem))}")
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Parse with libyaml, in 5 ms where PyYAML's own parser takes 70; of a mistake the latter speaks better."""
+    # A level of nesting takes a column, or two levels do, and libyaml's composer dies of a stack that is too deep.
+    if max(map(len, text.splitlines()), default=0) > LONGEST_LINE_FOR_LIBYAML:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    try:
+        return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 class _SafeValues(yaml.constructor.SafeConstructor):
     """PyYAML's own, without its loader: the nodes exist already."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # The 31st of February, a number of ten thousand digits, `!!bool perhaps`.
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"this is no {kind}: put quotes around a text", node.start_mark
+            ) from error
 
-def _children(node: yaml.Node) -> Iterator[tuple[str | int, int, yaml.Node]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, child in node.value:
-            yield key.value, key.start_mark.line + 1, child
-    elif isinstance(node, yaml.SequenceNode):
-        for index, child in enumerate(node.value):
-            yield index, child.start_mark.line + 1, child
+
+def validate(model: type[M], value: Any, place: Place, complaints: list[Complaint]) -> M | None:
+    """Return what stands at `place` as `model`; or add every violation to the complaints and return `None`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        complaints += [_complaint(detail, model, place) for detail in error.errors()]
+        return None
 
 
-def _complaint(detail: ErrorDetails) -> Complaint:
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that looks most like this one, if any does."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=SIMILAR)), None)
+
+
+def unknown_key(key: str, known: Sequence[str], also: Sequence[str] = ()) -> str:
+    """Say that a key is unknown and which of the known ones, or of those that are `also` right, was meant."""
+    likely = meant(key, (*known, *also))
+    return f"unknown key; did you mean {likely}?" if likely else f"unknown key; there are {', '.join(known)}"
+
+
+def _on_one_line(text: str) -> str:
+    """Escape what would break a line or cannot be written: keys and sources may hold anything."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _complaint(detail: ErrorDetails, model: type[BaseModel], place: Place) -> Complaint:
+    where = detail["loc"]
+    if detail["type"] == "extra_forbidden":
+        # Of the keys further in, the model that knows them is not at hand.
+        known = [field.alias or name for name, field in model.model_fields.items()] if len(where) == 1 else []
+        return Complaint((*place, *where), unknown_key(str(where[-1]), known) if known else "unknown key")
     words = KINDER_WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-    return Complaint(detail["loc"], words)
+    return Complaint((*place, *where), words)

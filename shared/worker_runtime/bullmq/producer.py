@@ -136,6 +136,13 @@ class JobQueue:
         age = await self._age_ms(oldest) if oldest else 0
         return QueueCounts(waiting, active, completed, failed, delayed, prioritized, bool(paused), age)
 
+    async def depth(self) -> int:
+        """Count the jobs that could run now; cheaper than `counts`."""
+        waiting, prioritized = await asyncio.gather(
+            self._redis.call("LLEN", self.name.key("wait")), self._redis.call("ZCARD", self.name.key("prioritized"))
+        )
+        return int(waiting) + int(prioritized)
+
     async def _age_ms(self, job_id: bytes) -> int:
         created, delay = await self._redis.call("HMGET", self._prefix.encode() + job_id, "timestamp", "delay")
         return max(0, now_ms() - read_integer(created) - read_integer(delay)) if created else 0

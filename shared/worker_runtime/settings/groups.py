@@ -13,7 +13,6 @@ from worker_runtime.settings.kinds import (
     HealthPort,
     KeyPart,
     Milliseconds,
-    NoEffectYet,
     Port,
     ShownAs,
     WebAddress,
@@ -111,8 +110,8 @@ class LifecycleVariables(BaseSettings):
     loop_stall_limit_ms: int = Field(
         5_000, ge=100, description="liveness answers 503 when a loop has not turned for this long"
     )
-    ops_token: Annotated[SecretStr | None, NoEffectYet("changing a worker over HTTP")] = Field(
-        None, description="without it nothing on `HEALTH_PORT` changes anything"
+    ops_token: SecretStr | None = Field(
+        None, description="what `/admin/...` asks for; without it nothing on `HEALTH_PORT` changes anything"
     )
 
 

@@ -21,7 +21,8 @@ FOREIGN_PREFIXES = ("OTEL_",)
 # Variables that belong to one worker, known to all: a shared environment file is no reason for a warning.
 ELSEWHERE = frozenset(
     {
-        "OUTBOX_POLL_INTERVAL_MS", "OUTBOX_BATCH_SIZE", "OUTBOX_PARTITIONS", "EVENT_RULES_FILE", "EVENT_HANDLERS",
+        "OUTBOX_POLL_INTERVAL_MS", "OUTBOX_BATCH_SIZE", "OUTBOX_PARTITIONS", "OUTBOX_MAX_WAITING_JOBS",
+        "OUTBOX_ARCHIVE_PURGE_DAYS", "EVENT_RULES_FILE", "EVENT_HANDLERS",
         "ENABLE_EMAIL", "SMTP_HOST", "SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_PASSWORD_FILE", "SMTP_TLS",
         "SMTP_CA_FILE", "EMAIL_FROM",
     }

@@ -113,6 +113,10 @@ class WorkerSettings(
             found.append("LOOP_STALL_LIMIT_MS under 2500: loops beat once a second, so liveness may fail for no reason")
         return found
 
+    def notes(self) -> list[str]:
+        """Return what `check` tells of a valid configuration beyond its being valid. Subclasses have something."""
+        return []
+
     def public(self) -> dict[str, Any]:
         """Return the effective settings in camelCase with every secret masked: `.config` of `/health/detailed`."""
         fields = type(self).model_fields

@@ -8,15 +8,18 @@ from events_worker.context import HandlerContext
 from events_worker.event import EventJob
 from events_worker.handlers.python import HandlersUnusable, found_handlers, on
 from events_worker.handlers.routing import Routing
+from worker_runtime.bullmq.names import QueueName
+from worker_runtime.bullmq.producer import NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from events_worker.rules import CompiledRule
+    from events_worker.endpoints import EndpointDirectory
+    from events_worker.rule import Rule
     from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.outcome import Outcome
 
-__all__ = ["EventHandler", "EventJob", "HandlerContext", "HandlersUnusable", "handlers", "on"]
+__all__ = ["EventHandler", "EventJob", "HandlerContext", "HandlersUnusable", "NewJob", "QueueName", "handlers", "on"]
 
 
 class EventHandler(Protocol):
@@ -47,7 +50,10 @@ class EventHandler(Protocol):
 
 
 def handlers(
-    rules: Sequence[CompiledRule], queue: Callable[[str], JobQueue], packages: Sequence[str] = ()
+    rules: Sequence[Rule],
+    queue: Callable[[str], JobQueue],
+    endpoints: EndpointDirectory,
+    packages: Sequence[str] = (),
 ) -> tuple[EventHandler, ...]:
     """Build every handler; `queue` returns a queue by its key (`EMAIL`). Raises `HandlersUnusable`."""
-    return (Routing(rules, queue), *found_handlers(packages, taken={Routing.name}))
+    return (Routing(rules, queue, endpoints), *found_handlers(packages))

@@ -1,74 +1,31 @@
-"""Handlers that a team writes in Python: marked functions in packages that a setting names."""
+"""Handlers that a team writes in Python: found in the packages that a setting names."""
 
 from __future__ import annotations
 
-import importlib
+import difflib
+import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import sys
+import traceback
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from worker_runtime.outcome import Done, Outcome
+from events_worker.event import matches
+from events_worker.handlers.marked import MARK, HandlersUnusable, PythonHandler, on
+from events_worker.handlers.routing import Routing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from types import ModuleType
 
-    from events_worker.context import HandlerContext
-    from events_worker.event import EventJob
+__all__ = ["HandlersUnusable", "PythonHandler", "found_handlers", "on", "unheard"]
 
 ENTRY_POINTS = "intelliflow.event_handlers"
-MARK = "__event_handler__"
-TIMEOUT_SECONDS = 30.0
-# An event's job may take a minute with all that is noted before and after.
-LONGEST_TIMEOUT_SECONDS = 55.0
-
-Handle = Callable[["EventJob", "HandlerContext"], Awaitable[Any]]
 
 
-class HandlersUnusable(Exception):
-    """EVENT_HANDLERS names something that cannot be loaded, or that is no handler; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class PythonHandler:
-    """See `EventHandler`."""
-
-    name: str
-    pattern: str
-    timeout_seconds: float
-    function: Handle
-
-    async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:
-        """Run it. What it returns is an outcome, or the small JSON result of having done it."""
-        returned = await self.function(event, context)
-        return returned if isinstance(returned, Outcome) else Done(returned)
-
-
-def on(pattern: str, *, name: str = "", timeout_seconds: float = TIMEOUT_SECONDS) -> Callable[[Handle], Handle]:
-    """Mark an `async def f(event, context)` as the handler of events: `lead.created`, `lead.*` or `*`.
-
-    Its receipts carry its `name`, the function's unless another is given: keep it when the function is renamed.
-    Raises `HandlersUnusable` for what cannot be a handler.
-    """
-    if not pattern:
-        raise HandlersUnusable("on() needs the events to handle: 'lead.created', 'lead.*' or '*'")
-    if not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
-        raise HandlersUnusable(f"timeout_seconds={timeout_seconds:g} must be above 0 and at most 55 (a job has 60)")
-
-    def mark(function: Handle) -> Handle:
-        if not inspect.iscoroutinefunction(function):
-            raise HandlersUnusable(f"{function.__qualname__} must be an `async def` to be a handler")
-        handler = PythonHandler(name or function.__name__, pattern, timeout_seconds, function)
-        setattr(function, MARK, handler)
-        return function
-
-    return mark
-
-
-def found_handlers(packages: Sequence[str], taken: set[str]) -> list[PythonHandler]:
+def found_handlers(packages: Sequence[str]) -> list[PythonHandler]:
     """Return the handlers of packages, or of entry points by that name, in the order in which they are written.
 
     Raises `HandlersUnusable` for a package without any, and for a name that is taken.
@@ -79,31 +36,110 @@ def found_handlers(packages: Sequence[str], taken: set[str]) -> list[PythonHandl
         if not marked:
             raise HandlersUnusable(f"{package} holds no handler: mark an async function with @on('lead.created')")
         for handler in marked:
-            if handler.name in taken or handlers.setdefault(handler.name, handler) != handler:
-                raise HandlersUnusable(f"{package} has a second handler named {handler.name}: give it another name=")
+            _refuse_taken(handler, handlers.setdefault(handler.name, handler))
     return list(handlers.values())
 
 
+def unheard(handlers: Iterable[PythonHandler], types: Collection[str], rule_patterns: Collection[str]) -> list[str]:
+    """Return a warning for each handler of events that have no contract and that no rule speaks of."""
+    known = {*types, *(pattern for pattern in rule_patterns if not pattern.endswith("*"))}
+    families = {pattern for pattern in rule_patterns if pattern.endswith(".*")}
+    return [
+        f"EVENT_HANDLERS: {handler.name} is for {handler.pattern}, of which there is neither a contract nor a rule"
+        + _suggestion(handler.pattern, known)
+        for handler in handlers
+        if not _is_heard_of(handler.pattern, known, families)
+    ]
+
+
+def _refuse_taken(handler: PythonHandler, first: PythonHandler) -> None:
+    if handler.name == Routing.name:
+        raise HandlersUnusable(f"{handler.place}: {Routing.name} is the rules' own name: give it another by name=")
+    if handler != first:
+        raise HandlersUnusable(
+            f"{first.place} and {handler.place} are both named {handler.name}, and receipts go by names: "
+            "give one of them another by name="
+        )
+
+
+def _is_heard_of(pattern: str, known: Collection[str], families: Collection[str]) -> bool:
+    return any(matches(pattern, one) for one in known) or any(
+        matches(pattern, family) or matches(family, pattern) for family in families
+    )
+
+
+def _suggestion(pattern: str, known: Collection[str]) -> str:
+    patterns = {*known, *(f"{event_type.partition('.')[0]}.*" for event_type in known)}
+    likely = difflib.get_close_matches(pattern.lower(), sorted(patterns), n=1)
+    return f"; did you mean {likely[0]}?" if likely else ""
+
+
 def _marked(package: str) -> Iterator[PythonHandler]:
-    for module in _modules(package):
+    modules = list(_modules(package))
+    for module in modules:
         for value in vars(module).values():
-            handler = getattr(value, MARK, None)
-            # Imported from elsewhere, it is that module's.
-            if isinstance(handler, PythonHandler) and handler.function.__module__ == module.__name__:
+            # Not getattr: a lazy proxy among the module's values would wake up.
+            handler = inspect.getattr_static(value, MARK, None)
+            if isinstance(handler, PythonHandler) and _is_at_home(handler, modules):
+                if value is not handler.function:
+                    raise HandlersUnusable(
+                        f"{handler.place} has a decorator above @on, which would not run: put @on first"
+                    )
                 yield handler
 
 
+def _is_at_home(handler: PythonHandler, modules: Sequence[ModuleType]) -> bool:
+    """Tell a handler of these modules from one that they import from elsewhere.
+
+    A decorator may make it look as if it came from the decorator's module, where it is not to be found, however.
+    """
+    module = sys.modules.get(handler.function.__module__)
+    return module in modules or not any(value is handler.function for value in vars(module).values())
+
+
 def _modules(package: str) -> Iterator[ModuleType]:
-    names = [point.value for point in entry_points(group=ENTRY_POINTS, name=package)] or [package]
+    names = [point.module for point in entry_points(group=ENTRY_POINTS, name=package)] or [package]
     for name in names:
         root = _imported(name)
         yield root
         for _, below, _ in pkgutil.walk_packages(getattr(root, "__path__", ()), f"{root.__name__}."):
-            yield _imported(below)
+            # What `python -m` would run is no part of it.
+            if not below.endswith(".__main__"):
+                yield _imported(below)
 
 
 def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
-        raise HandlersUnusable(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise HandlersUnusable(_nowhere(name)) from error
+        raise HandlersUnusable(f"{name} cannot be imported: {_account_of(error, name)}") from error
+
+
+def _nowhere(name: str) -> str:
+    points = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS)))
+    return (
+        f"{name} is neither a package that Python finds nor one of the installed entry points"
+        f" ({points or 'there are none'}): install it, or put the folder that holds it on PYTHONPATH"
+    )
+
+
+def _account_of(error: BaseException, name: str) -> str:
+    """Say what went wrong, and in which line of the package."""
+    what = str(error) if isinstance(error, HandlersUnusable) else f"{type(error).__name__}: {error}"
+    places = _places_of(name.partition(".")[0])
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if any(Path(frame.filename).is_relative_to(place) for place in places)]
+    # A syntax error names its place itself.
+    if not theirs or isinstance(error, SyntaxError):
+        return what
+    return f"{what} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})"
+
+
+def _places_of(package: str) -> list[str]:
+    """Return the folders of a package, or the file of a single module."""
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None:
+        return []
+    return list(spec.submodule_search_locations or [spec.origin or ""])

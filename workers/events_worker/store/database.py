@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 # Tables here are nearly empty in one minute and hold a backlog in the next, faster than statistics follow: every
 # statement is written for its index, and the planner may not think otherwise.
-BY_INDEX = MappingProxyType({"enable_seqscan": "off", "jit": "off"})
+BY_INDEX = MappingProxyType({"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"})
 # The newest migration this code needs; a newer schema is fine.
-NEEDED_MIGRATION = "0004.outbox-order-index"
+NEEDED_MIGRATION = "0007.outbox-search-index"
 COMMAND_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
 KEEPALIVE_IDLE_SECONDS = 10

@@ -1,8 +1,7 @@
-"""The relay's view of the outbox: claim what comes next, find what got lost on its way, keep the table small."""
+"""The relay's view of the outbox: claim what comes next, find what got lost on its way."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -13,6 +12,10 @@ if TYPE_CHECKING:
 
     from events_worker.outbox import OutboxEvent
     from events_worker.store.database import Database
+
+# Pending is said in three ways. `processed_at IS NULL` is answered by the index in the order of positions,
+# `num_nulls(processed_at) = 1` by the one in the order of aggregates, and the third, in `claiming`, by neither: left to
+# itself the planner takes a backlog, of which it has no statistics yet, for one row, and walks through all of it.
 
 # How many of the oldest pending events are looked at for those that are next of their aggregate.
 NEAR = 1_000
@@ -57,7 +60,7 @@ WITH {MINE}, next AS (
       FROM (SELECT * FROM domain_event_outbox WHERE processed_at IS NULL ORDER BY position LIMIT {NEAR}) AS next
      WHERE {DUE}
        AND NOT EXISTS (SELECT FROM domain_event_outbox AS earlier
-                        WHERE earlier.processed_at IS NULL
+                        WHERE num_nulls(earlier.processed_at) = 1
                           AND earlier.aggregate_type = next.aggregate_type
                           AND earlier.aggregate_id = next.aggregate_id
                           AND earlier.position < next.position
@@ -72,7 +75,7 @@ CLAIM_FAR = f"""
 WITH RECURSIVE {MINE}, first AS (
     (SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at, position, pg_column_size(payload) AS bytes
        FROM domain_event_outbox
-      WHERE processed_at IS NULL
+      WHERE num_nulls(processed_at) = 1
         AND EXISTS (SELECT FROM domain_event_outbox WHERE processed_at IS NULL OFFSET {NEAR})
       ORDER BY aggregate_type, aggregate_id, position
       LIMIT 1)
@@ -81,7 +84,7 @@ WITH RECURSIVE {MINE}, first AS (
       FROM first CROSS JOIN LATERAL (
            SELECT id, aggregate_type, aggregate_id, aggregate_hash, next_retry_at, position, pg_column_size(payload)
              FROM domain_event_outbox
-            WHERE processed_at IS NULL
+            WHERE num_nulls(processed_at) = 1
               AND (aggregate_type, aggregate_id) > (first.aggregate_type, first.aggregate_id)
             ORDER BY aggregate_type, aggregate_id, position
             LIMIT 1) AS following
@@ -135,50 +138,6 @@ DELETE FROM domain_event_under_way AS busy
 RETURNING busy.event_id
 """
 
-LAG = """
-SELECT (SELECT count(*) FROM domain_event_outbox WHERE processed_at IS NULL) AS pending,
-       (SELECT EXTRACT(epoch FROM clock_timestamp() - created_at)::float8
-          FROM domain_event_outbox
-         WHERE processed_at IS NULL
-         ORDER BY position
-         LIMIT 1) AS seconds,
-       (SELECT count(*) FROM domain_event_under_way WHERE dead_reason IS NULL) AS under_way,
-       (SELECT count(*) FROM domain_event_under_way WHERE dead_reason IS NOT NULL AND blocks) AS blocked
-"""
-
-# The table's own trigger writes what is deleted to the archive. What is under way, or holds up its aggregate, stays.
-ARCHIVE = """
-WITH old AS (
-    DELETE FROM domain_event_outbox
-     WHERE id = ANY (ARRAY(
-           SELECT id
-             FROM domain_event_outbox AS event
-            WHERE processed_at < now() - make_interval(days => $1)
-              AND NOT EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = event.id AND busy.blocks)
-            ORDER BY processed_at
-            LIMIT $2
-              FOR UPDATE SKIP LOCKED))
-    RETURNING id
-), passed_by AS (
-    DELETE FROM domain_event_under_way AS busy USING old WHERE busy.event_id = old.id
-)
-SELECT count(*) FROM old
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far behind the writers we are.
-
-    `pending` events are committed and not yet published, the oldest for `seconds`; `under_way` are published and not
-    yet handled; `blocked` aggregates wait for a person to retry or discard a dead letter.
-    """
-
-    pending: int
-    seconds: float
-    under_way: int
-    blocked: int
-
 
 class OutboxStore:
     """Every method raises `DatabaseUnavailable` for what time may cure."""
@@ -229,14 +188,3 @@ class OutboxStore:
         async with self._database.connected() as connection:
             rows = await connection.fetch(FORGET_ROWLESS, [UUID(event_id) for event_id in event_ids])
         return [str(row["event_id"]) for row in rows]
-
-    async def lag(self) -> Lag:
-        """Measure how far the relay is behind the writers, and the handlers behind the relay."""
-        async with self._database.connected() as connection:
-            row = await connection.fetchrow(LAG)
-        return Lag(row["pending"], max(0.0, row["seconds"] or 0.0), row["under_way"], row["blocked"])
-
-    async def archive(self, older_than_days: int, limit: int) -> int:
-        """Move at most `limit` finished rows to the archive; return how many."""
-        async with self._database.connected() as connection:
-            return int(await connection.fetchval(ARCHIVE, older_than_days, limit))

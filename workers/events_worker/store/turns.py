@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from events_worker.store.claiming import CLAIM_HEADS, CLAIMED, event_of
+from events_worker.store.claiming import CLAIM_HEADS, CLAIMED, STILL_PENDING, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,12 +62,17 @@ WITH said AS MATERIALIZED (
     UPDATE domain_event_outbox AS event
        SET status = 'processed', last_error = NULL, processed_at = clock_timestamp(), receipted = true
       FROM said
-     WHERE event.id = said.id AND said.dead_reason IS NULL AND event.processed_at IS NULL
+     WHERE event.id = said.id AND said.dead_reason IS NULL AND {STILL_PENDING}
        AND NOT EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = event.id)
     RETURNING event.*
 ), revived AS (
     UPDATE domain_event_outbox AS event
-       SET status = 'processed', last_error = NULL
+       SET status = 'processed', last_error = NULL, processed_at = clock_timestamp()
+      FROM handled
+     WHERE event.id = handled.event_id AND handled.dead_reason IS NOT NULL
+), revived_in_archive AS (
+    UPDATE domain_event_outbox_archive AS event
+       SET status = 'processed', last_error = NULL, processed_at = clock_timestamp()
       FROM handled
      WHERE event.id = handled.event_id AND handled.dead_reason IS NOT NULL
 ), dead AS (
@@ -85,7 +90,7 @@ WITH said AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT id, next_retry_at
              FROM domain_event_outbox AS event
-            WHERE processed_at IS NULL
+            WHERE num_nulls(event.processed_at) = 1
               -- Pending when this statement began, and handled by it.
               AND event.id <> ALL ($2::uuid[])
               AND event.aggregate_type = freed.aggregate_type

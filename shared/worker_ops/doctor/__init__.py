@@ -1,0 +1,70 @@
+"""`intelliflow doctor`: looks at everything that can be wrong with the outbox, and says what helps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from events_worker.store import UpkeepStore
+from worker_ops.doctor import findings
+from worker_ops.doctor.store import DoctorStore
+from worker_ops.exit_codes import ExitCode
+from worker_ops.output import add_output, say, write_rows
+from worker_ops.servers import opened_database
+
+if TYPE_CHECKING:
+    import argparse
+
+    from worker_ops.arguments import Commands
+    from worker_ops.doctor.findings import Finding
+    from worker_runtime.settings import WorkerSettings
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("doctor", help="look for what is wrong, and say what helps")
+    add_output(parser)
+    parser.set_defaults(command=lambda asked, settings: asyncio.run(_doctor(asked, settings)))
+
+
+async def _doctor(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
+    async with opened_database(settings) as database:
+        found = await examine(DoctorStore(database), UpkeepStore(database))
+    rows = [
+        {
+            "check": finding.check,
+            "status": "attention" if finding.remedy else "ok",
+            "found": finding.found,
+            "remedy": finding.remedy or None,
+        }
+        for finding in found
+    ]
+    write_rows(rows, asked.output)
+    needing = sum(bool(finding.remedy) for finding in found)
+    if needing:
+        say(f"{needing} of {len(found)} need attention")
+    return ExitCode.PARTIAL if needing else ExitCode.OK
+
+
+async def examine(store: DoctorStore, upkeep: UpkeepStore) -> list[Finding]:
+    """Look at everything, the most urgent first."""
+    lag = await upkeep.lag()
+    return [
+        findings.lag(lag),
+        findings.dead_letters(lag),
+        *findings.under_way(await store.under_way(findings.LONG_UNDER_WAY_SECONDS)),
+        findings.partitions(await store.ownerless()),
+        findings.transaction(await store.oldest_transaction()),
+        findings.vacuums(await store.vacuums()),
+        findings.indexes(await store.indexes()),
+        await _clocks(store),
+        findings.archive(await store.archive()),
+    ]
+
+
+async def _clocks(store: DoctorStore) -> Finding:
+    before = time.time()
+    database = await store.clock()
+    after = time.time()
+    return findings.clock(database, (before + after) / 2, (after - before) / 2)

@@ -1,0 +1,1 @@
+"""Applications that write events, each in its own way, without the rest of the application."""

@@ -1,0 +1,72 @@
+"""A rules file as part of the events-worker's configuration: told with the rest of it, before anything starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from events_worker.settings import EventsSettings
+from rule_files import notify, rules_file
+from worker_runtime.settings import SettingsError, load, warnings_about
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOOK = "{name: hook, event: 'lead.*', webhook: }"
+READ = "{name: read, event: 'lead.*', ingest: {documentId: payload.id, sourceUrl: payload.url}}"
+TEXT = "{name: text, event: lead.created, channel: SMS, recipient: {phone: payload.phone}, body: hi}"
+
+
+@pytest.fixture(autouse=True)
+def database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/d")
+
+
+def given(monkeypatch: pytest.MonkeyPatch, path: Path, **variables: str) -> None:
+    for name, value in {"EVENT_RULES_FILE": str(path), **variables}.items():
+        monkeypatch.setenv(name, value)
+
+
+def problems() -> list[str]:
+    with pytest.raises(SettingsError) as error:
+        load(EventsSettings)
+    return error.value.problems
+
+
+def test_the_shipped_rules_need_no_switch_and_earn_no_warning() -> None:
+    settings = load(EventsSettings)
+    assert [rule.name for rule in settings.rules()] == ["lead-welcome", "lead-assigned-owner", "lead-converted-owner"]
+    assert warnings_about(settings) == []
+
+
+def test_whatever_is_wrong_is_told_with_every_other_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = rules_file(tmp_path, [HOOK, TEXT, READ, "{name: start, event: lead.created, workflow: {start: w}}"])
+    given(monkeypatch, path, OUTBOX_BATCH_SIZE="0", ENABLE_TEXT_EXTRACTION="false")
+    monkeypatch.delenv("DATABASE_URL")
+    lines = problems()
+    told = "\n".join(lines)
+    for complaint in (
+        f"{path}:2: rules.0.webhook: WEBHOOK is switched off: set ENABLE_WEBHOOK=true or remove the rule",
+        f"{path}:3: rules.1: SMS is switched off: SMS delivery is not available in this version, remove the rule",
+        f"{path}:4: rules.2.ingest: TEXT_EXTRACTION is switched off: set ENABLE_TEXT_EXTRACTION=true or remove",
+        f"{path}:5: rules.3.workflow: rule start needs the workflow-worker, which this version lacks: remove",
+    ):
+        assert complaint in told
+    assert any(line.startswith("DATABASE_URL is not set") for line in lines)
+    assert any(line.startswith("OUTBOX_BATCH_SIZE='0' is too small") for line in lines)
+
+
+def test_what_nobody_works_yet_and_what_nobody_sends_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = rules_file(tmp_path, [HOOK, READ, notify("a", event="lead.craeted")])
+    given(monkeypatch, path, ENABLE_WEBHOOK="true")
+    settings = load(EventsSettings)
+    assert len(settings.rules()) == 3
+    waiting = "the jobs wait for yours, or for a later version"
+    assert warnings_about(settings) == [
+        f"{path}:2: rules.0.webhook: no worker of this version delivers webhooks: {waiting}",
+        f"{path}:3: rules.1.ingest: no worker of this version reads documents: {waiting}",
+        f"{path}:4: rules.2.event: lead.craeted has no contract; did you mean lead.created?",
+    ]
