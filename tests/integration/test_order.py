@@ -142,19 +142,6 @@ async def test_a_dead_event_that_is_made_pending_again_runs_again(bench: Bench, 
         assert await bench.under_way("dead_reason IS NOT NULL") == 0
 
 
-async def test_a_handled_event_that_is_made_pending_again_runs_again_at_once(bench: Bench) -> None:
-    """Though Redis remembers its job as done, and would take no second one by that id."""
-    (event_id,) = await bench.commit()
-    async with bench.relaying(poll_seconds=0.05, reconcile_seconds=NEVER) as relaying:
-        await until(lambda: holds(bench.waiting(), [event_id]))
-        await relaying.turns.finish(event_id)
-        await fail_job(bench, event_id)
-        async with bench.connected() as database:
-            await database.execute("UPDATE domain_event_outbox SET status = 'pending', processed_at = NULL")
-        await until(lambda: holds(bench.waiting(), [event_id]))
-        assert await relaying.turns.begin(event_id) == Turn(Standing.UNDER_WAY, frozenset())
-
-
 @pytest.mark.parametrize("blocks", [False, True])
 async def test_what_cannot_be_published_follows_the_policy_too(bench: Bench, *, blocks: bool) -> None:
     (huge,) = await bench.commit(aggregate="a", payload={"text": "x" * MAX_JOB_BYTES})

@@ -32,8 +32,6 @@ OUTAGE_SECONDS = 1.0
 # How long a job whose effects are done waits for PostgreSQL to note it, before it is handed back.
 PATIENCE_SECONDS = 20.0
 LONGEST_TURN_SECONDS = LONGEST_TIMEOUT_SECONDS + PATIENCE_SECONDS + 15.0
-# At the end of its time a job would lose an attempt.
-LAST_MOMENT_SECONDS = LONGEST_TURN_SECONDS - 3.0
 MOST_STRANGERS = 1_000
 # A replayed event is nobody's turn.
 NO_TURN = Turn(Standing.UNKNOWN, frozenset())
@@ -80,28 +78,17 @@ class Dispatcher:
                 # Nobody retried it: its worker was killed before Redis heard, and later events may have passed it by.
                 return died_before(turn.dead_reason)
             case Standing.UNDER_WAY | Standing.UNKNOWN:
-                readable = self._readable(event)
-                return (
-                    readable
-                    if isinstance(readable, DeadLetter)
-                    else await self._run_turn(job, readable, turn, asked_at)
-                )
+                return await self._read_and_run(job, turn, asked_at)
 
-    async def _run_turn(self, job: Job[EventJob], event: EventJob, turn: Turn, asked_at: float) -> Outcome:
-        if event.replay is not None:
-            return await self._replay(event, event.replay, asked_at)
+    async def _read_and_run(self, job: Job[EventJob], turn: Turn, asked_at: float) -> Outcome:
+        readable = self._readable(job.payload)
+        if isinstance(readable, DeadLetter):
+            return readable
+        if readable.replay is not None:
+            return await self._replay(readable, readable.replay, asked_at)
         if turn.standing is Standing.UNKNOWN:
-            return composed(await self._run_all(event, asked_at, receipts=False))
-        outcomes = await self._run_all(event, asked_at, turn.finished, receipts=True)
-        outcome = composed(outcomes)
-        if isinstance(outcome, Done) and is_stale(asked_at) and await is_surely_lost(job):
-            # The end is for whoever has the job now: what follows may not begin while he is at it.
-            outcome = was_frozen()
-        if isinstance(outcome, Done):
-            await patiently(lambda: self._turns.finish(event.event_id), asked_at)
-        elif done := [name for name, one in outcomes.items() if isinstance(one, Done)]:
-            await patiently(lambda: self._turns.note_finished(event.event_id, done), asked_at)
-        return outcome
+            return composed(await self._run_all(readable, asked_at, receipts=False))
+        return await self._with_receipts(job, readable, turn.finished, asked_at)
 
     def _readable(self, event: EventJob) -> EventJob | DeadLetter:
         """Return the event as handlers know it, in the newest version of its contract, or why nobody can."""
@@ -111,6 +98,20 @@ class Dispatcher:
                 return DeadLetter(code, sentence)
             case Accepted(version, payload):
                 return event.read_as(version, payload)
+
+    async def _with_receipts(
+        self, job: Job[EventJob], event: EventJob, finished: frozenset[str], asked_at: float
+    ) -> Outcome:
+        outcomes = await self._run_all(event, asked_at, finished, receipts=True)
+        outcome = composed(outcomes)
+        if isinstance(outcome, Done) and is_stale(asked_at) and await is_surely_lost(job):
+            # The end is for whoever has the job now: what follows may not begin while he is at it.
+            outcome = was_frozen()
+        if isinstance(outcome, Done):
+            await patiently(lambda: self._turns.finish(event.event_id))
+        elif done := [name for name, one in outcomes.items() if isinstance(one, Done)]:
+            await patiently(lambda: self._turns.note_finished(event.event_id, done))
+        return outcome
 
     async def _replay(self, event: EventJob, replay: Replay, asked_at: float) -> Outcome:
         known = {handler.name for handler in self._handlers}
@@ -157,7 +158,7 @@ class Dispatcher:
             return outcome_of(handler, error)
 
 
-def outcome_of(handler: EventHandler, error: BaseException) -> Outcome:  # noqa: PLR0911  one for each meaning
+def outcome_of(handler: EventHandler, error: BaseException) -> Outcome:  # noqa: PLR0911  one for each way to fail
     """Say what an error that a handler raised means to its event."""
     match error:
         case AlreadyReceipted():
@@ -198,9 +199,9 @@ def postgres_is_away(outage: DatabaseUnavailable) -> Hold:
     return Hold("POSTGRES_UNAVAILABLE", "PostgreSQL did not answer", OUTAGE_SECONDS)
 
 
-async def patiently(write: Callable[[], Awaitable[None]], begun_at: float) -> None:
+async def patiently(write: Callable[[], Awaitable[None]]) -> None:
     """Note what has happened, waiting out a short outage: handing the job back would make it happen again."""
-    give_up, failures = min(time.monotonic() + PATIENCE_SECONDS, begun_at + LAST_MOMENT_SECONDS), 0
+    give_up, failures = time.monotonic() + PATIENCE_SECONDS, 0
     while True:
         try:
             await write()
