@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from engine_harness import until
+from events_worker import dispatcher, frozen
 from events_worker.event import EventJob
 from handling_harness import Function, Handling, handling
 from outbox_harness import Bench, opened_bench
@@ -206,8 +207,12 @@ async def test_a_dead_letter_that_redis_did_not_hear_of_is_not_tried_again(bench
 
 
 async def test_postgres_away_costs_neither_an_attempt_nor_a_second_effect(
-    own_postgres: PostgresServer, redis_url: str
+    own_postgres: PostgresServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However long a busy machine takes to start it again.
+    monkeypatch.setattr(dispatcher, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(frozen, "STALE_SECONDS", 60.0)
+
     def functions(ran: list[str]) -> Sequence[Function]:
         async def effect(event: EventJob, context: HandlerContext) -> None:
             await asyncio.to_thread(own_postgres.kill)
