@@ -34,6 +34,7 @@ from worker_runtime.outcome import (
     failed_reason,
 )
 from worker_runtime.payload import decode
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.telemetry import job_span
 from worker_runtime.time_limit import TimeLimit
 
@@ -263,6 +264,9 @@ class Consumer(Generic[M]):
         if not isinstance(settlement, Fail):
             return settlement
         claimed = lease.job
+        if self._on_dead and await self._is_surely_lost(claimed):
+            # Whoever has it now, while we were frozen, may do better.
+            return HandBack()
         if hold := await self._hold_of_whoever_waits(claimed, settlement.reason):
             log.info("job_held", code=hold.code, reason=hold.reason, seconds=round(hold.seconds, 3))
             return HandBack(hold.seconds)
@@ -270,6 +274,12 @@ class Consumer(Generic[M]):
         code, _, reason = settlement.reason.partition(": ")
         log.error("job_dead_lettered", code=code, reason=reason)
         return settlement
+
+    async def _is_surely_lost(self, claimed: ClaimedJob) -> bool:
+        try:
+            return not await self.engine.scripts.still_claimed(claimed)
+        except (RedisUnavailable, RedisError):
+            return False
 
     async def _hold_of_whoever_waits(self, claimed: ClaimedJob, reason: str) -> Hold | None:
         if self._on_dead is None:

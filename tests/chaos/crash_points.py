@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOUR = 3_600.0
+LAST_ATTEMPT = 3
 
 
 def die() -> None:
@@ -133,6 +134,22 @@ def with_its_work_done() -> None:
     PythonHandler.handle = handle  # type: ignore[method-assign,assignment]
 
 
+def with_its_last_attempt_failed() -> None:
+    """Freeze when a handler has failed for the third time, and nobody has been told."""
+    original, failures = PythonHandler.handle, []
+
+    async def handle(self: PythonHandler, *arguments: Any) -> Any:
+        try:
+            return await original(self, *arguments)
+        except Exception:
+            failures.append(self.name)
+            if failures.count("second") == LAST_ATTEMPT:
+                freeze_once()
+            raise
+
+    PythonHandler.handle = handle  # type: ignore[method-assign,assignment]
+
+
 def amid_the_start() -> None:
     """Have PostgreSQL go away once, after it had answered the first question of the start."""
     original, asked = PartitionStore.record, []
@@ -160,6 +177,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "renewing locks": lambda: before(QueueScripts, "renew", freeze_once),
     "told whose turn it is": with_an_answer_in_hand,
     "work done": with_its_work_done,
+    "last attempt failed": with_its_last_attempt_failed,
     "starting": amid_the_start,
     "renewing leases": amid_renewing_of_leases,
 }

@@ -44,7 +44,7 @@ class Scene:
 
     seconds: float
     seed: int
-    pause: tuple[float, float] = (0.5, 2.5)
+    pause: tuple[float, float] = (0.2, 1.8)
 
 
 def play(scene: Scene, folder: Path) -> Verdict:

@@ -132,17 +132,25 @@ def test_a_worker_that_froze_with_an_old_answer_does_not_act_on_it(site: Site) -
     assert [site.effects(event) for event in ids] == [ONCE] * 3
 
 
-def test_a_zombie_does_not_end_what_another_one_is_at(site: Site) -> None:
-    """Else the next event would begin beside it. What it did itself cannot be undone."""
-    zombie, ids = frozen_at(site, "work done", lasts={"first": 8})
+@pytest.mark.parametrize(
+    ("point", "doom", "effects"),
+    [("work done", {}, TWICE), ("last attempt failed", {"second": -1}, {"first": 1, "second": 1})],
+)
+def test_a_zombie_neither_ends_nor_buries_what_another_one_is_at(
+    site: Site, point: str, doom: dict[str, int], effects: dict[str, int]
+) -> None:
+    """Else the next event would begin beside it. What the zombie did before it froze cannot be undone."""
+    slow = "second" if doom else "first"
+    zombie, ids = frozen_at(site, point, lasts={slow: 8}, doomed=doom)
     wait_for(lambda: len(begun(site, ids[0])) == 2, 40, "the other's beginning")
     pid = thawed(site, zombie)
-    wait_for(lambda: has_a_line(site, ids[0]) and site.effects(ids[0]) == TWICE, 40, "the other's work")
-    seconds = [entry for entry in site.history if entry.event == ids[1] and entry.what == "begun"]
+    wait_for(lambda: has_a_line(site, ids[0]) and site.effects(ids[0]) == effects, 40, "the other's work")
+    nexts = [entry for entry in site.history if entry.event == ids[1] and entry.what == "begun"]
     ends = [entry for entry in site.history if entry.event == ids[0] and entry.what == "done" and entry.pid != pid]
-    assert all(entry.at > max(end.at for end in ends) for entry in seconds)
+    assert all(entry.at > max(end.at for end in ends) for entry in nexts)
     verdict = site.verdict(within=60)
     assert verdict.wrong == []
+    assert verdict.counted["events handled"] == 3
     assert verdict.counted["overlaps in the wake of: frozen"] == 0
 
 
