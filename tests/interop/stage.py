@@ -92,12 +92,12 @@ class Stage:
 
         await until(reached)
 
-    async def quiet(self) -> None:
-        """Wait until every job has ended."""
+    async def quiet(self, *, but_for: str = "") -> None:
+        """Wait until every job has ended, but for those in one state."""
 
         async def ended() -> bool:
             counts = await self.node.queue("getJobCounts")
-            return all(state in ENDED or not count for state, count in counts.items())
+            return all(state in {*ENDED, but_for} or not count for state, count in counts.items())
 
         await until(ended)
 
