@@ -11,7 +11,7 @@ class OutboxHint(threading.Thread):
     Call `hint.committed.set()` after a commit: that takes a microsecond and never fails. A lost hint costs a poll.
     """
 
-    def __init__(self, database_url: str, every_seconds: float = 0.005) -> None:
+    def __init__(self, database_url: str, every_seconds: float = 0.008) -> None:
         super().__init__(name="outbox-hint", daemon=True)
         self.committed = threading.Event()
         self._database_url = database_url

@@ -31,10 +31,11 @@ WRITTEN = "CROSS JOIN LATERAL (SELECT event.payload::text AS payload OFFSET 0) A
 STILL_PENDING = "coalesce(event.processed_at, 'infinity') = 'infinity'"
 
 # An event that is under way already is one that an operator made pending again: its receipts count. One that was
-# handled begins anew; the queue may know the jobs of both.
+# handled begins anew; the queue may know the jobs of both. A locked row stays in its place, which is found without the
+# index.
 CLAIM_HEADS = f"""
 free AS (
-    SELECT event.id, event.receipted
+    SELECT event.ctid AS place, event.receipted
       FROM heads JOIN domain_event_outbox AS event USING (id)
      WHERE {STILL_PENDING}
        FOR UPDATE OF event SKIP LOCKED
@@ -42,7 +43,7 @@ free AS (
     UPDATE domain_event_outbox AS event
        SET status = 'processed', last_error = NULL, processed_at = clock_timestamp(), receipted = true
       FROM free
-     WHERE event.id = free.id
+     WHERE event.ctid = free.place
     RETURNING event.*, free.receipted AS was_receipted
 ), claimed AS (
     INSERT INTO domain_event_under_way AS busy (event_id, aggregate_type, aggregate_id, aggregate_hash)
