@@ -17,13 +17,14 @@ from events_worker.partitions import Partitions
 from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
 from events_worker.relay import Relay
-from events_worker.store import BY_INDEX, Database, Listener, OutboxStore, PartitionStore, TurnStore
+from events_worker.store import OutboxStore, PartitionStore, TurnStore
 from events_worker.turns import Turns
 from events_worker.worker import CLAIMS, HINTS
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import OutboxMetrics
+from worker_runtime.postgres import BY_INDEX, Database, Listener
 from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NoReturn
 import asyncpg
 import structlog
 
-from events_worker.store import DatabaseUnavailable, SchemaOutdated
 from worker_ops import contracts, dlq, doctor, outbox
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.queues import queue_rows
+from worker_runtime.postgres import DatabaseUnavailable, SchemaOutdated
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.settings import SettingsError, WorkerSettings, load
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from events_worker.store import Database
     from worker_ops.arguments import Commands
     from worker_ops.output import Row
     from worker_runtime.bullmq.inspection import FailedJob
+    from worker_runtime.postgres import Database
     from worker_runtime.redis.connection import RedisConnection
     from worker_runtime.settings import WorkerSettings
 

@@ -7,9 +7,9 @@ import signal
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from events_worker.store import BY_INDEX, Database
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_runtime.loops import StopSignal
+from worker_runtime.postgres import BY_INDEX, Database
 from worker_runtime.redis.cluster import redis_connection
 
 if TYPE_CHECKING:

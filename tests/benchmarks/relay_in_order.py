@@ -17,7 +17,8 @@ import redis
 
 from benchmarks.relay_throughput import PATIENCE_SECONDS, servers
 from embedded_stack.ports import free_port
-from events_worker.store import BY_INDEX, Database, OutboxStore, PartitionStore
+from events_worker.store import OutboxStore, PartitionStore
+from worker_runtime.postgres import BY_INDEX, Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

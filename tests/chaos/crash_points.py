@@ -17,12 +17,13 @@ from events_worker.handlers.python import PythonHandler
 from events_worker.partitions import Partitions
 from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
-from events_worker.store import DatabaseUnavailable, OutboxStore, PartitionStore, TurnStore, UpkeepStore, transactions
+from events_worker.store import OutboxStore, PartitionStore, TurnStore, UpkeepStore, transactions
 from events_worker.store import partitions as leases
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.bullmq.scripts import QueueScripts
+from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

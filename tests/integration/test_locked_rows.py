@@ -10,11 +10,12 @@ from uuid import UUID
 import pytest
 
 from engine_harness import until
-from events_worker.store import DatabaseUnavailable, transactions
+from events_worker.store import transactions
 from events_worker.store.partitions import RENEW
 from handling_harness import handling
 from outbox_harness import Bench, Instance, opened_bench, running
 from worker_runtime.outcome import Defer, Done
+from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable

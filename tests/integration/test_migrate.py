@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from embedded_stack.postgres import create_database, drop_database
-from events_worker.store import Database
 from worker_ops import migrations
 from worker_ops.migrations import ADVISORY_LOCK, MigrationError, migrate, shipped_migrations
+from worker_runtime.postgres import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from engine_harness import until
-from events_worker.store import DatabaseUnavailable, PartitionsDiffer, Standing, Turn
+from events_worker.store import PartitionsDiffer, Standing, Turn
 from events_worker.store.outbox import NEAR
 from outbox_harness import EVENTS, MAX_JOB_BYTES, Bench, Instance, opened_bench, running
+from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable

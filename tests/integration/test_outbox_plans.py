@@ -9,9 +9,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from events_worker.store import BY_INDEX
 from events_worker.store.outbox import CLAIM_FAR, CLAIM_NEAR
 from events_worker.store.turns import END, LOOK
+from worker_runtime.postgres import BY_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from events_worker.outbox import OutboxEvent, Unpublishable, publication, sort_out
-from events_worker.store import Database, OutboxStore, PartitionStore
+from events_worker.store import OutboxStore, PartitionStore
+from worker_runtime.postgres import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,11 +15,12 @@ from events_worker.context import HandlerContexts
 from events_worker.endpoints import REMEMBERED_SECONDS, RememberedEndpoints
 from events_worker.handlers.routing import MOST_IDS_TOLD, Routing
 from events_worker.rules import load_rules
-from events_worker.store import Database, DatabaseUnavailable, EndpointStore, Transactions
+from events_worker.store import EndpointStore, Transactions
 from notifications_worker.notification import Notification
 from rule_files import event, rules_file
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.outcome import DeadLetter, Done
+from worker_runtime.postgres import Database, DatabaseUnavailable
 from worker_runtime.redis.connection import RedisConnection, RedisError
 from worker_runtime.settings import WorkerSettings
 

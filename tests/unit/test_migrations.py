@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from events_worker.store.database import NEEDED_MIGRATION
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate, shipped_migrations
+from worker_runtime.postgres.database import NEEDED_MIGRATION
 
 
 def test_the_worker_needs_the_newest_migration_of_what_it_reads() -> None:

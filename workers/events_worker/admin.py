@@ -14,13 +14,14 @@ from pydantic.alias_generators import to_camel
 
 from events_worker.dead_letters import RETRIED, Pace, PayloadRefused
 from events_worker.drains import Drain
-from events_worker.store import DatabaseUnavailable, Edit, Selection
+from events_worker.store import Edit, Selection
 from events_worker.store.dead_letters import MOST_AT_ONCE
 from worker_runtime.admin import Action, Answer, Request
 from worker_runtime.bullmq.producer import to_json
 from worker_runtime.health_board import timestamp
 from worker_runtime.loops import StopSignal
 from worker_runtime.payload import explain
+from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -13,8 +13,9 @@ from events_worker.event import EventJob, Replay, matches
 from events_worker.frozen import is_stale, is_surely_lost, was_frozen
 from events_worker.handlers.marked import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
-from events_worker.store import AlreadyReceipted, DatabaseUnavailable, Standing, Turn, TurnOver, TurnTaken
+from events_worker.store import AlreadyReceipted, Standing, Turn, TurnOver, TurnTaken
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+from worker_runtime.postgres import DatabaseUnavailable
 from worker_runtime.redis.connection import RedisUnavailable
 
 if TYPE_CHECKING:

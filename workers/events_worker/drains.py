@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from events_worker.dead_letters import Pace
-from events_worker.store import DatabaseUnavailable
 from worker_runtime.loops import Heartbeat, wait_at_most
+from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from events_worker.dead_letters import DeadLetters

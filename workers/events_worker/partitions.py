@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from events_worker.store import DatabaseUnavailable
 from worker_runtime.loops import Heartbeat
+from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from events_worker.outbox import sort_out
-from events_worker.store import DatabaseUnavailable, End
+from events_worker.store import End
+from worker_runtime.postgres import DatabaseUnavailable
 from worker_runtime.redis.connection import RedisUnavailable
 
 if TYPE_CHECKING:

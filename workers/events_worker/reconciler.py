@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from events_worker.store import DatabaseUnavailable
 from worker_runtime.loops import Heartbeat, wait_at_most
+from worker_runtime.postgres import DatabaseUnavailable
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:

@@ -24,12 +24,13 @@ from events_worker.dispatcher import Dispatcher
 from events_worker.event import EventJob
 from events_worker.handlers.marked import MARK, HandlersUnusable, PythonHandler, place_of
 from events_worker.publisher import Publisher
-from events_worker.store import Database, Transactions, TrialStore, TurnStore
+from events_worker.store import Transactions, TrialStore, TurnStore
 from events_worker.turns import Turns
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.metrics import OutboxMetrics
 from worker_runtime.outcome import Defer, Done, Outcome
+from worker_runtime.postgres import Database
 from worker_runtime.redis.connection import RedisConnection
 from worker_runtime.settings.queues import QUEUES
 from worker_runtime.testing import AT_ONCE, AddedJob, Ended, HandlerQueue, jobs_waiting_in, remove_keys, running

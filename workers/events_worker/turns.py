@@ -8,8 +8,9 @@ from uuid import UUID
 
 import structlog
 
-from events_worker.batching import Batcher
-from events_worker.store import DatabaseUnavailable, End, Standing, Turn
+from events_worker.store import End, Standing, Turn
+from worker_runtime.batching import Batcher
+from worker_runtime.postgres import DatabaseUnavailable
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from events_worker.store import DatabaseUnavailable
 from worker_runtime.loops import Heartbeat
+from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from events_worker.store import UpkeepStore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -27,12 +28,8 @@ from events_worker.reconciler import Reconciler
 from events_worker.relay import Relay
 from events_worker.settings import EventsSettings
 from events_worker.store import (
-    BY_INDEX,
-    Database,
-    DatabaseUnavailable,
     DeadLetterStore,
     EndpointStore,
-    Listener,
     OutboxStore,
     PartitionStore,
     Transactions,
@@ -41,6 +38,7 @@ from events_worker.store import (
 )
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
+from worker_runtime.postgres import BY_INDEX, Database, DatabaseUnavailable, Listener
 from worker_runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -74,20 +72,19 @@ class EventsWorker(Worker[EventsSettings]):
         """Wait for a database with a current schema, open what is needed, yield the loops."""
         url, hinted = runtime.settings.database_url.get_secret_value(), asyncio.Event()
         async with AsyncExitStack() as opened:
-            pinged = await opened.enter_async_context(Database(url))
+            connection = functools.partial(Database, url, application=self.name)
+            pinged = await opened.enter_async_context(connection())
             runtime.require("postgres", pinged.ping, where=_where(url))
             await runtime.wait_for("postgres")
             await until_answered(pinged.refuse_old_schema)
             listener = Listener(HINTS, hinted.set)
             databases = _Databases(
-                claims=await opened.enter_async_context(Database(url, settings=CLAIMS, listener=listener)),
-                looks=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
-                ends=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
-                upkeep=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
-                endpoints=await opened.enter_async_context(Database(url, settings=BY_INDEX)),
-                people=await opened.enter_async_context(
-                    Database(url, settings=BY_INDEX, command_seconds=PERSON_SECONDS)
-                ),
+                claims=await opened.enter_async_context(connection(settings=CLAIMS, listener=listener)),
+                looks=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                ends=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                upkeep=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                endpoints=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                people=await opened.enter_async_context(connection(settings=BY_INDEX, command_seconds=PERSON_SECONDS)),
                 handlers=await opened.enter_async_context(Transactions(url, runtime.settings.queue_concurrency)),
             )
             dead_letters = DeadLetters(DeadLetterStore(databases.people), runtime.queue("EVENTS"), load_contracts())

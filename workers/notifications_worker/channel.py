@@ -9,10 +9,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from notifications_worker.notification import ChannelName
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from notifications_worker.notification import Notification
+    from worker_runtime.job import Job
     from worker_runtime.outcome import DeadLetter, Defer, Retry
 
-__all__ = ["Accepted", "Channel", "ChannelName", "Circuit", "NotAccepted", "Verdict"]
+__all__ = [
+    "Accepted",
+    "AnyChannel",
+    "Channel",
+    "ChannelName",
+    "Circuit",
+    "NotAccepted",
+    "Reply",
+    "Route",
+    "Verdict",
+]
 
 M = TypeVar("M")
 
@@ -28,10 +41,31 @@ class Circuit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do with the job, and with the circuit."""
+    """What to do with the job, with the circuit and with the recipient.
+
+    `unsent`: the provider surely has not got the message, so another may be asked to send it. `suppress`: why nothing
+    should be sent to this recipient any more, for example `HARD_BOUNCE` or `OPTED_OUT`.
+    """
 
     outcome: Retry | Defer | DeadLetter
     circuit: Circuit
+    unsent: bool = True
+    suppress: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a provider answered, for the record of attempts: personal data masked.
+
+    `status` is its own number (SMTP, HTTP), `code` its finer one (5.1.1, 21610), `text` at most 16 KiB, `remote` the
+    address that answered, `signed_by` names the keys that signed what it got.
+    """
+
+    status: int | None = None
+    code: str | None = None
+    text: str = ""
+    remote: str | None = None
+    signed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +73,7 @@ class Accepted:
     """A provider took responsibility for the message. `provider_message_id` is its name for it, if it told one."""
 
     provider_message_id: str | None
+    reply: Reply | None = None
 
 
 class NotAccepted(Exception):
@@ -47,10 +82,27 @@ class NotAccepted(Exception):
     The text is for the log: a provider's own words with addresses masked.
     """
 
-    def __init__(self, verdict: Verdict, text: str = "") -> None:
+    def __init__(self, verdict: Verdict, text: str = "", reply: Reply | None = None) -> None:
         super().__init__(text)
         self.verdict = verdict
         self.text = text
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[M]):
+    """One provider that a message may leave through, and the circuit that guards it.
+
+    An open `circuit` stops the whole queue, when all of its messages leave that way (`shared`), or puts off this
+    message alone (an endpoint of one tenant). `look_up` asks the provider for a message that may have left some seconds
+    since the epoch ago, and returns nothing when it does not have it or cannot tell.
+    """
+
+    provider: str  # As metrics name it.
+    circuit: str  # As health and the logs name it: `smtp`, `twilio`, `webhook:<endpoint>`.
+    send: Callable[[M], Awaitable[Accepted]]
+    shared: bool = True
+    look_up: Callable[[M, float], Awaitable[Accepted | None]] | None = None
 
 
 class Channel(Protocol, Generic[M]):
@@ -60,7 +112,7 @@ class Channel(Protocol, Generic[M]):
     """
 
     name: ClassVar[ChannelName]
-    provider: str  # As metrics, health and the circuit name it.
+    providers: tuple[str, ...]  # Every `Route.provider` there may be; the circuits of the shared ones have that name.
 
     def recipient(self, notification: Notification) -> str:
         """Return the address it goes to. Pure. Raises PermanentError when the notification has none."""
@@ -70,19 +122,21 @@ class Channel(Protocol, Generic[M]):
         """Return an address as a log line may hold it: the person is masked. Pure."""
         ...
 
-    def compose(self, notification: Notification, created_at: float) -> M:
-        """Build the message; the same arguments build the same bytes. Pure. Raises PermanentError.
+    async def compose(self, job: Job[Notification]) -> M:
+        """Build the message; the same job builds the same message. May read what the notification refers to.
 
-        `created_at` is the job's time in seconds since the epoch.
+        Raises PermanentError for what can never be sent, and NotAccepted for what cannot be built now.
         """
         ...
 
-    async def send(self, message: M) -> Accepted:
-        """Hand the message to a provider, once. May take minutes. Raises NotAccepted.
+    def routes(self, message: M) -> Sequence[Route[M]]:
+        """Return the ways it may leave, the one to try first in front. Pure.
 
-        Cancelling it leaves the provider's answer unknown, and the channel usable.
+        `Route.send` hands the message to the provider, once, may take minutes and raises NotAccepted. Cancelling it
+        leaves the provider's answer unknown, and the channel usable.
         """
         ...
 
 
 AnyChannel = Channel[Any]
+AnyRoute = Route[Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from events_worker.store import Database
+    from worker_runtime.postgres import Database
 
 TABLES = """
 SELECT unnest(ARRAY['domain_event_outbox', 'domain_event_outbox_archive', 'domain_event_under_way',

@@ -19,7 +19,7 @@ from worker_runtime.outcome import DeadLetter, failed_reason
 from worker_runtime.payload import decode, explain
 
 if TYPE_CHECKING:
-    from events_worker.store import Database
+    from worker_runtime.postgres import Database
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 

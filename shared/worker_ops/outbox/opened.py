@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from events_worker.contracts import load_contracts
 from events_worker.dead_letters import DeadLetters
-from events_worker.store import Database, DeadLetterStore
+from events_worker.store import DeadLetterStore
 from worker_ops.outbox.store import OutboxView
 from worker_ops.servers import opened_database, opened_redis
 from worker_runtime.bullmq.producer import JobQueue
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from worker_ops.exit_codes import ExitCode
+    from worker_runtime.postgres import Database
     from worker_runtime.redis.connection import RedisConnection
     from worker_runtime.settings import WorkerSettings
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from events_worker.outbox import OutboxEvent
-    from events_worker.store import Database, Edit
+    from events_worker.store import Edit
+    from worker_runtime.postgres import Database
 
 # The connection's own: no long transaction holds up the vacuum, and which events it is stays what it was.
 CHOSEN_TABLE = """

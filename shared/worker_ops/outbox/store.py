@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from events_worker.store import Database
+    from worker_runtime.postgres import Database
 
 ONE_EVENT = """
 SELECT id, event_type, aggregate_type, aggregate_id, tenant_id, payload, metadata, status, retry_count, last_error,

@@ -1,7 +1,6 @@
 """All SQL of the events-worker, by what it is about."""
 
 from events_worker.store.committed import committed_event
-from events_worker.store.database import BY_INDEX, Database, DatabaseUnavailable, Listener, SchemaOutdated
 from events_worker.store.dead_letters import DeadLetterStore, Edit, Selection
 from events_worker.store.endpoints import EndpointStore
 from events_worker.store.outbox import OutboxStore
@@ -12,21 +11,16 @@ from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
 from events_worker.store.upkeep import Lag, UpkeepStore
 
 __all__ = [
-    "BY_INDEX",
     "AlreadyReceipted",
-    "Database",
-    "DatabaseUnavailable",
     "DeadLetterStore",
     "Edit",
     "End",
     "Ended",
     "EndpointStore",
     "Lag",
-    "Listener",
     "OutboxStore",
     "PartitionStore",
     "PartitionsDiffer",
-    "SchemaOutdated",
     "Selection",
     "Share",
     "Standing",

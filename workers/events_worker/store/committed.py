@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from events_worker.outbox import OutboxEvent
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 ANYWHERE = f"""
 SELECT {EVENT}, false AS again

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 # No statement changes more than this many events.
 MOST_AT_ONCE = 1_000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from events_worker.endpoints import Endpoint
 
 if TYPE_CHECKING:
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 ACTIVE = """
 SELECT id::text, url, event_patterns

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from events_worker.outbox import OutboxEvent
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 # Pending is said in three ways. `processed_at IS NULL` is answered by the index in the order of positions,
 # `num_nulls(processed_at) = 1` by the one in the order of aggregates, and the third, in `claiming`, by neither: left to

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 # Held until the end of the transaction, so that instances that start together agree.
 RECORD_ALONE = "LOCK TABLE domain_event_partition IN SHARE ROW EXCLUSIVE MODE"

@@ -8,13 +8,13 @@ from uuid import UUID
 
 import asyncpg
 
-from events_worker.store.database import (
+from events_worker.store.turns import RECEIPT
+from worker_runtime.postgres.database import (
     CONNECT_SECONDS,
     CONNECTION_FAULTS,
     DatabaseUnavailable,
     is_server_s_condition,
 )
-from events_worker.store.turns import RECEIPT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -9,7 +9,7 @@ from events_worker.store.claiming import CLAIM_HEADS, CLAIMED, event_of
 
 if TYPE_CHECKING:
     from events_worker.outbox import OutboxEvent
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 INSERT = """
 INSERT INTO domain_event_outbox (id, event_type, aggregate_type, aggregate_id, tenant_id, payload, metadata)

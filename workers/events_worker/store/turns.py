@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from events_worker.outbox import OutboxEvent
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 # Gone from the table, an event is handled, unless it was published by a release that kept no receipts.
 LOOK = """

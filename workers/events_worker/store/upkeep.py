@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from events_worker.store.database import Database
+    from worker_runtime.postgres import Database
 
 # A sweep ends at this many rows or at this many bytes of them as they are stored, whichever comes first: what is moved
 # is compressed again, and four megabytes took half a second on a busy machine, where 500 small rows took 60 ms.

@@ -62,11 +62,13 @@ class Database:
         self,
         database_url: str,
         *,
+        application: str = "intelliflow",
         settings: Mapping[str, str] = NO_SETTINGS,
         listener: Listener | None = None,
         command_seconds: float = COMMAND_SECONDS,
     ) -> None:
         self._database_url = database_url
+        self._application = application
         self._settings = settings
         self._listener = listener
         self._command_seconds = command_seconds
@@ -157,7 +159,7 @@ class Database:
             self._database_url,
             timeout=CONNECT_SECONDS,
             command_timeout=self._command_seconds,
-            server_settings={"application_name": "events-worker"},
+            server_settings={"application_name": self._application},
         )
         _keep_alive(connection)
         # The server gives up first: a statement that waits for a lock must not outlive the connection that sent it, nor
