@@ -18,7 +18,6 @@ from worker_runtime.settings.groups import DatabaseUrl  # noqa: TC001  pydantic 
 from worker_runtime.settings.kinds import (
     Allowed,
     Milliseconds,
-    Networks,
     NoEffectYet,
     NotInThisVersion,
     Port,
@@ -71,9 +70,6 @@ class LaterVariables(BaseSettings):
     )
     webhook_signing_secret: Annotated[SigningSecret | None, NoEffectYet("webhook delivery")] = Field(
         None, description="signs webhooks"
-    )
-    egress_allowed_cidrs: Annotated[Networks, NoEffectYet("webhooks and document fetches")] = Field(
-        (), description="private networks that webhooks and document fetches may reach"
     )
     callback_port: Annotated[Port | None, NotInThisVersion("receiving provider callbacks"), Allowed("nothing")] = Field(
         None, description="port for provider callbacks and unsubscribe links"
