@@ -9,7 +9,7 @@ from worker_runtime.postgres.database import NEEDED_MIGRATION
 
 
 def test_the_worker_needs_the_newest_migration_of_what_it_reads() -> None:
-    read = [migration.id for migration in shipped_migrations() if re.search("outbox|endpoints", migration.id)]
+    read = [migration.id for migration in shipped_migrations() if re.search("outbox|endpoint|notification", migration.id)]
     assert read[-1] == NEEDED_MIGRATION
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 import email_validator
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from notifications_worker.channels.webhook_settings import WebhookSettings
 from worker_runtime.settings import Allowed, HealthPort, Port, WorkerSettings
 
 IMPLICIT_TLS_PORT = 465
@@ -43,7 +44,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class NotificationsSettings(WorkerSettings):
+class NotificationsSettings(WebhookSettings, WorkerSettings):
     """E-mail."""
 
     health_port: HealthPort = 3102
