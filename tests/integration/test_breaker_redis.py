@@ -210,11 +210,29 @@ async def test_with_redis_away_calls_are_allowed(own_redis: RedisServer) -> None
 async def test_a_closed_breaker_costs_no_redis_call(own_redis: RedisServer) -> None:
     async with connected(own_redis.url) as redis:
         replica = Replica(redis)
-        await redis.call("PING")
+        await replica.succeed()
         before = await calls_served(redis)
         for _ in range(10):
             await replica.succeed()
         assert await calls_served(redis) == before + 1  # The question itself.
+
+
+async def test_of_endpoints_at_rest_nothing_is_kept_and_nothing_is_lost(redis_url: str) -> None:
+    async with connected(redis_url) as redis:
+        one, other = Replica(redis), Replica(redis)
+        async with one.breakers.of("webhook:1", 1.0).guard():
+            await one.breakers.refresh()
+            assert [breaker.dependency for breaker in one.breakers] == ["smtp", "webhook:1"]
+        await one.breakers.refresh()
+        assert [breaker.dependency for breaker in one.breakers] == ["smtp"]
+
+        async with other.breakers.of("webhook:1", 1.0).guard() as call:
+            call.failed_for_good("410")
+        with pytest.raises(CircuitOpen):
+            async with one.breakers.of("webhook:1", 1.0).guard():
+                pytest.fail("the other replica knows better")
+        await one.breakers.refresh()
+        assert [breaker.dependency for breaker in one.breakers] == ["smtp", "webhook:1"]
 
 
 async def calls_served(redis: RedisConnection) -> int:
