@@ -18,7 +18,7 @@ from worker_runtime.delivery_state import AlreadySent, Doubtful, InProgress
 from worker_runtime.outcome import DeadLetter, Defer, Hold, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from notifications_worker.channel import Accepted, AnyChannel, AnyRoute, Verdict
@@ -53,9 +53,10 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How one route ended, and whether another may be tried."""
+    """How one route ended: whether its circuit was closed for us, and whether another may be tried."""
 
     outcome: Outcome
+    passed: bool = True
     another_may: bool = False
 
 
@@ -97,13 +98,10 @@ class Transmission:
         routes, ends = self._channel.routes(parcel.message), []
         for route in routes:
             end = await self._over(route, parcel)
-            ends.append(end.outcome)
+            ends.append(end)
             if not end.another_may:
-                break
-        outcome = soonest(ends)
-        if isinstance(outcome, Defer) and ends[-1] is outcome and routes:
-            return await self._until_tried_again(outcome, routes)
-        return outcome
+                return end.outcome
+        return await self._until_one_may(routes, ends)
 
     async def _over(self, route: AnyRoute, parcel: Parcel) -> _End:
         try:
@@ -114,7 +112,7 @@ class Transmission:
         except CircuitOpen as circuit:
             reason = f"the circuit of {circuit.dependency} is open"
             wait = Hold if route.shared else Defer
-            return _End(wait("CIRCUIT_OPEN", reason, circuit.seconds), another_may=True)
+            return _End(wait("CIRCUIT_OPEN", reason, circuit.seconds), passed=False, another_may=True)
         except _NotTried as told:
             return _End(told.outcome)
         except NotAccepted as untold:
@@ -192,10 +190,16 @@ class Transmission:
         except UNAVAILABLE as error:
             log.warning("delivery_attempt_not_recorded", error=str(error))
 
-    async def _until_tried_again(self, deferral: Defer, routes: Any) -> Defer:
-        """Wait for as long as no route's circuit is closed, should this have been the failure that opened it."""
-        seconds = max(deferral.seconds, min([await self._breaker(route).open_for() for route in routes]))
-        return replace(deferral, seconds=seconds + self._random.uniform(0, SPREAD_SECONDS))
+    async def _until_one_may(self, routes: Sequence[AnyRoute], ends: Sequence[_End]) -> Outcome:
+        """Wait for the first circuit to close: these may have been the failures that opened them."""
+        passed = [end.outcome for end in ends if end.passed]
+        last = passed[-1] if passed else ends[-1].outcome
+        if not isinstance(last, (Hold, Defer)):
+            return last
+        seconds = min([await self._breaker(route).open_for() for route in routes])
+        if not passed:
+            return replace(last, seconds=seconds)
+        return replace(last, seconds=max(last.seconds, seconds) + self._random.uniform(0, SPREAD_SECONDS))
 
     def _attempt(
         self,
@@ -231,13 +235,6 @@ class Transmission:
             recipient=self._channel.shown(parcel.sending.recipient),
             milliseconds=round(seconds * 1000),
         )
-
-
-def soonest(ends: list[Outcome]) -> Outcome:
-    """Return what a job whose routes ended so waits for: an answer, a failure, or the circuit that closes first."""
-    closed = [end for end in ends if isinstance(end, (Hold, Defer)) and end.code == "CIRCUIT_OPEN"]
-    asked = [end for end in ends if end not in closed]
-    return asked[-1] if asked else min(closed, key=lambda end: end.seconds)
 
 
 def outcome_label(verdict: Verdict) -> str:
