@@ -92,9 +92,10 @@ async def desk_at(
     database_url: str | None = None,
     tenant: TenantLimit | None = None,
     preferences: Preferences | None = None,
+    patience: float = 5.0,
     **relay: Any,
 ) -> AsyncIterator[Desk]:
-    redis = RedisConnection(redis_url, client_name="test", timeout_seconds=0.5)
+    redis = RedisConnection(redis_url, client_name="test", timeout_seconds=patience)
     metrics = Metrics("notifications-worker")
     chosen: dict[str, Any] = {"tls": "off", "patience": IMPATIENT, **relay}
     pool = SmtpPool(Relay("127.0.0.1", server.port, **chosen))
@@ -338,7 +339,7 @@ async def test_a_killed_attempt_does_not_make_the_next_one_wait(desk: Desk) -> N
 
 
 async def test_without_redis_nothing_is_sent_and_no_attempt_is_spent(own_redis: RedisServer) -> None:
-    async with ScriptedSmtp() as server, desk_at(own_redis.url, server) as desk:
+    async with ScriptedSmtp() as server, desk_at(own_redis.url, server, patience=0.5) as desk:
         own_redis.stop()
         outcome = await desk.deliver()
 
@@ -348,7 +349,7 @@ async def test_without_redis_nothing_is_sent_and_no_attempt_is_spent(own_redis: 
 
 
 async def test_an_acceptance_is_recorded_when_redis_comes_back(own_redis: RedisServer) -> None:
-    async with ScriptedSmtp() as server, desk_at(own_redis.url, server) as desk:
+    async with ScriptedSmtp() as server, desk_at(own_redis.url, server, patience=0.5) as desk:
         answer = asyncio.Event()
         server.will("MESSAGE", After(answer, "250 2.0.0 kept"))
         sending = asyncio.create_task(desk.deliver(notificationId="once"))
