@@ -84,6 +84,10 @@ class DeliverySettings(BaseSettings):
     tenant_rate_limit_sms_max: int = Field(0, ge=0, le=100_000, description=f"SMS: {MOST}")
     tenant_rate_limit_webhook_max: int = Field(0, ge=0, le=100_000, description=f"webhooks: {MOST}")
     tenant_rate_limit_duration_ms: Milliseconds = Field(1_000, description="the duration of the tenants' limits")
+    urgent_reserve: Annotated[int, Field(ge=0, le=100)] = Field(
+        2,
+        description="URGENT notifications in flight per queue beyond QUEUE_CONCURRENCY, when others hold all slots",
+    )
     quiet_hours: Annotated[str, AfterValidator(_two_times), Allowed("HH:MM-HH:MM, or nothing")] = Field(
         "", description="when only URGENT notifications are sent, in the recipient's time zone (`metadata.timezone`)"
     )

@@ -121,4 +121,6 @@ def consumer(
         code, _, sentence = reason.partition(": ")
         return await delivery.buried(f"{label}:{job_id}", code, sentence)
 
-    return runtime.consumer(queue, Notification, delivery, closed_for, TIME_LIMIT_SECONDS, buried)
+    return runtime.consumer(
+        queue, Notification, delivery, closed_for, TIME_LIMIT_SECONDS, buried, settings.urgent_reserve
+    )
