@@ -1,4 +1,4 @@
--- depends: 0007.outbox-search-index
+-- depends: 0008.notifications
 -- How an endpoint is written to, and whether it still is. An endpoint without a secret is signed for with
 -- WEBHOOK_SIGNING_SECRET.
 ALTER TABLE tenant_webhook_endpoint

@@ -62,7 +62,9 @@ class WebhookChannel:
     """See `Channel`. `now` is the clock that signatures are dated by, in seconds since the epoch."""
 
     name: ClassVar[ChannelName] = ChannelName.WEBHOOK
+    keeps_payload: ClassVar[bool] = True
     providers: tuple[str, ...] = (PROVIDER,)
+    circuits: tuple[str, ...] = ()
 
     def __init__(
         self, book: EndpointBook, client: EgressClient, timeout_seconds: float, now: Callable[[], float] = time.time
@@ -111,7 +113,9 @@ class WebhookChannel:
 
     def routes(self, message: WebhookMessage) -> Sequence[Route[WebhookMessage]]:
         """See `Channel`."""
-        return (Route(PROVIDER, f"{PROVIDER}:{message.endpoint.name}", self.send, shared=False),)
+        endpoint = message.endpoint
+        circuit = f"{PROVIDER}:{endpoint.name}"
+        return (Route(PROVIDER, circuit, self.send, shared=False, per_second=endpoint.rate_per_second),)
 
     async def send(self, message: WebhookMessage) -> Accepted:
         """Send it once. Raises NotAccepted; what the endpoint did is noted in the book either way."""
