@@ -15,6 +15,7 @@ import structlog
 
 from notifications_worker.channel import Accepted, ChannelName, Circuit, NotAccepted, Reply, Route, Verdict
 from notifications_worker.channels.webhook_endpoints import RegisteredEndpoints, UrlsOnly
+from notifications_worker.channels.webhook_order import InLines, NoOrder
 from notifications_worker.channels.webhook_replies import (
     GONE,
     accepted,
@@ -24,18 +25,22 @@ from notifications_worker.channels.webhook_replies import (
 )
 from notifications_worker.channels.webhook_signature import message_id, signed_headers
 from notifications_worker.store import EndpointStore
+from worker_runtime.bullmq.lines import Lines
 from worker_runtime.egress import EgressRefused, NoAnswer, NotReached, egress
-from worker_runtime.outcome import Defer, PermanentError
+from worker_runtime.outcome import DeadLetter, Defer, PermanentError
 from worker_runtime.postgres import BY_INDEX, Database, DatabaseUnavailable
+from worker_runtime.redis.cluster import redis_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from notifications_worker.channels.webhook_endpoints import Endpoint, EndpointBook
+    from notifications_worker.channels.webhook_order import EndpointOrder
     from notifications_worker.notification import Notification
     from notifications_worker.settings import NotificationsSettings
     from worker_runtime.egress import EgressClient, EgressReply
     from worker_runtime.job import Job
+    from worker_runtime.redis.connection import RedisConnection
 
 __all__ = ["WebhookChannel", "WebhookMessage", "webhook_channel"]
 
@@ -53,6 +58,7 @@ class WebhookMessage:
     """What every attempt sends. The headers do not hold those that an attempt signs."""
 
     endpoint: Endpoint
+    job_id: str
     id: str
     body: bytes = field(repr=False)
     headers: dict[str, str] = field(repr=False)
@@ -67,9 +73,15 @@ class WebhookChannel:
     circuits: tuple[str, ...] = ()
 
     def __init__(
-        self, book: EndpointBook, client: EgressClient, timeout_seconds: float, now: Callable[[], float] = time.time
+        self,
+        book: EndpointBook,
+        order: EndpointOrder,
+        client: EgressClient,
+        timeout_seconds: float,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._book = book
+        self._order = order
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._now = now
@@ -93,8 +105,11 @@ class WebhookChannel:
         self.recipient(notification)
         body = _body(notification)
         endpoint = await self._endpoint(notification)
+        if wait := await self._order.put_off(endpoint, job.id):
+            raise NotAccepted(Verdict(wait, Circuit.UNTOLD))
         own = {"Content-Type": _content_type(notification), "User-Agent": USER_AGENT}
-        return WebhookMessage(endpoint, message_id(notification.notification_id), body, {**endpoint.headers, **own})
+        webhook_id = message_id(notification.notification_id)
+        return WebhookMessage(endpoint, job.id, webhook_id, body, {**endpoint.headers, **own})
 
     async def _endpoint(self, notification: Notification) -> Endpoint:
         try:
@@ -119,6 +134,16 @@ class WebhookChannel:
 
     async def send(self, message: WebhookMessage) -> Accepted:
         """Send it once. Raises NotAccepted; what the endpoint did is noted in the book either way."""
+        try:
+            taken = await self._attempt(message)
+        except NotAccepted as refused:
+            if isinstance(refused.verdict.outcome, DeadLetter):
+                await self._order.ended(message.endpoint, message.job_id)
+            raise
+        await self._order.ended(message.endpoint, message.job_id)
+        return taken
+
+    async def _attempt(self, message: WebhookMessage) -> Accepted:
         try:
             reply = await self._post(message)
         except (EgressRefused, NotReached, NoAnswer) as failure:
@@ -189,16 +214,25 @@ async def webhook_channel(settings: NotificationsSettings) -> AsyncIterator[Webh
     """Open the channel; connections are made when the first message needs one and closed on leaving."""
     async with AsyncExitStack() as opened:
         client = await opened.enter_async_context(egress(settings))
-        book = await _opened_book(opened, settings)
-        yield WebhookChannel(book, client, settings.webhook_timeout_ms / 1000)
+        seconds, keys = settings.webhook_timeout_ms / 1000, settings.webhook_keys()
+        if settings.database_url is None:
+            yield WebhookChannel(UrlsOnly(keys), NoOrder(), client, seconds)
+            return
+        database = await opened.enter_async_context(_database(settings.database_url.get_secret_value()))
+        book = RegisteredEndpoints(EndpointStore(database), keys, settings.webhook_disable_after_ms / 1000)
+        redis = await opened.enter_async_context(_redis(settings))
+        yield WebhookChannel(book, InLines(Lines(redis, settings.queue_name("WEBHOOK"))), client, seconds)
 
 
-async def _opened_book(opened: AsyncExitStack, settings: NotificationsSettings) -> EndpointBook:
-    keys = settings.webhook_keys()
-    if settings.database_url is None:
-        return UrlsOnly(keys)
-    url = settings.database_url.get_secret_value()
-    database = await opened.enter_async_context(
-        Database(url, application="notifications-worker endpoints", settings=BY_INDEX)
-    )
-    return RegisteredEndpoints(EndpointStore(database), keys, settings.webhook_disable_after_ms / 1000)
+def _database(url: str) -> Database:
+    return Database(url, application="notifications-worker endpoints", settings=BY_INDEX)
+
+
+@asynccontextmanager
+async def _redis(settings: NotificationsSettings) -> AsyncIterator[RedisConnection]:
+    redis = redis_connection(settings.redis_address(), client_name="notifications-worker order")
+    await redis.open()
+    try:
+        yield redis
+    finally:
+        await redis.close()
