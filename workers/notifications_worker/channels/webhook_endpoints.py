@@ -31,6 +31,7 @@ VALUE = re.compile(r"[\x20-\x7e]{0,2048}")
 # What the protocol or the signature is made of, and what would make the connection another one.
 NOT_FOR_TENANTS = frozenset(
     {
+        "accept",
         "accept-encoding",
         "connection",
         "content-encoding",
