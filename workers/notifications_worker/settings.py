@@ -95,7 +95,7 @@ class NotificationsSettings(WebhookSettings, DeliverySettings, WorkerSettings):
         found = super().warnings()
         if self.database_url is None:
             found.append("no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history")
-        if not self.enable_email:
+        if not (self.enable_email or self.enable_webhook):
             found.append("ENABLE_EMAIL=false: no channel is on, so this worker delivers nothing")
         if self.tls == "off" and not is_loopback(self.smtp_host):
             found.append(f"SMTP_TLS=off: mail crosses the network to {self.smtp_host} unencrypted")
@@ -103,4 +103,4 @@ class NotificationsSettings(WebhookSettings, DeliverySettings, WorkerSettings):
             found.append("SMTP_PASSWORD has no effect without SMTP_USER")
         if self.tls == "starttls" and self.smtp_port == IMPLICIT_TLS_PORT:
             found.append("SMTP_TLS=starttls on port 465, where servers expect TLS from the first byte")
-        return found
+        return found + self.webhook_warnings()

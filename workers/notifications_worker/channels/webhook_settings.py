@@ -42,3 +42,11 @@ class WebhookSettings(BaseSettings):
         """Return what signs for endpoints without a secret of their own."""
         secret = self.webhook_signing_secret
         return (read_key(secret.get_secret_value()),) if secret else ()
+
+    def webhook_warnings(self) -> list[str]:
+        """Return what is allowed and probably not meant."""
+        if self.enable_webhook and not self.webhook_signing_secret:
+            return ["no WEBHOOK_SIGNING_SECRET: webhooks to endpoints without a secret of their own go unsigned"]
+        if self.webhook_signing_secret and not self.enable_webhook:
+            return ["WEBHOOK_SIGNING_SECRET has no effect without ENABLE_WEBHOOK=true"]
+        return []
