@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 import email_validator
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from notifications_worker.delivery_settings import DeliverySettings
 from worker_runtime.settings import Allowed, HealthPort, Port, WorkerSettings
 
 IMPLICIT_TLS_PORT = 465
@@ -43,7 +44,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class NotificationsSettings(WorkerSettings):
+class NotificationsSettings(DeliverySettings, WorkerSettings):
     """E-mail."""
 
     health_port: HealthPort = 3102
@@ -91,9 +92,8 @@ class NotificationsSettings(WorkerSettings):
     def warnings(self) -> list[str]:
         """See `WorkerSettings`."""
         found = super().warnings()
-        found.append(
-            "deliveries are remembered in Redis for 7 days; there is no history, and DATABASE_URL is not used yet"
-        )
+        if self.database_url is None:
+            found.append("no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history")
         if not self.enable_email:
             found.append("ENABLE_EMAIL=false: no channel is on, so this worker delivers nothing")
         if self.tls == "off" and not is_loopback(self.smtp_host):
