@@ -61,9 +61,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
-        for node in tree.find_all((nodes.For, nodes.Macro)):
+        bodies = [node.body for node in tree.find_all(nodes.For)] + [node.body for node in tree.find_all(nodes.Macro)]
+        for body in bodies:
             look = nodes.Call(nodes.EnvironmentAttribute("look_at_the_clock"), [], [], None, None)
-            node.body.insert(0, nodes.ExprStmt(look).set_lineno(node.lineno).set_environment(self))
+            body.insert(0, nodes.ExprStmt(look).set_lineno(1).set_environment(self))
         return tree
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:

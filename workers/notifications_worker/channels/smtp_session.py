@@ -229,7 +229,7 @@ class SmtpSession:
 
     async def _message(self, content: bytes) -> Answer:
         talk = self._dialogue()
-        *blocks, last = _blocks(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
+        *blocks, last = _blocks(_dotted(content) + b".\r\n")
         talk.expect()
         with _at(Stage.DATA):  # Without the final dot nothing is accepted.
             for block in blocks:
@@ -281,6 +281,12 @@ def _command(stage: Stage, address: str, *options: str) -> bytes:
     if _CONTROL_CHARACTERS.search(words):
         raise SmtpFailure(stage, fault=Fault.UNSPEAKABLE)
     return words
+
+
+def _dotted(content: bytes) -> bytes:
+    """Double the dots that lines begin with (RFC 5321, 4.5.2)."""
+    doubled = content.replace(b"\r\n.", b"\r\n..")
+    return b"." + doubled if doubled.startswith(b".") else doubled
 
 
 def _blocks(content: bytes) -> list[bytes]:
