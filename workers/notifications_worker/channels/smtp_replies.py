@@ -260,5 +260,8 @@ def _too_many_recipients(failure: SmtpFailure) -> bool:
 def masked(text: str, address: str) -> str:
     """Return a server's words for the log: one line, without addresses and without the recipient's name."""
     words = re.sub(r"\S*@\S*", "<address>", " ".join(text.split()))
-    name = re.escape(address.partition("@")[0])
-    return re.sub(rf"(?<!\w){name}(?!\w)", "<recipient>", words, flags=re.IGNORECASE)[:LOGGED_CHARACTERS]
+    name = address.partition("@")[0]
+    if name.casefold() not in words.casefold():
+        # As nearly always. A pattern for each recipient would cost more than all the rest.
+        return words[:LOGGED_CHARACTERS]
+    return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<recipient>", words, flags=re.IGNORECASE)[:LOGGED_CHARACTERS]
