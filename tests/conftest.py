@@ -57,6 +57,7 @@ PRODUCT_VARIABLES = (
     "SHUTDOWN_TIMEOUT_MS",
     "SMTP_",
     "START_TIMEOUT_MS",
+    "WEBHOOK_",
 )
 
 

@@ -73,7 +73,6 @@ SEED_AND_CONTRACT_DEFAULTS = {
     "enable_embeddings": False,
     "ocr_engine": "tesseract",
     "enable_sms": False,
-    "enable_webhook": False,
     "sms_provider": "mock",
     "document_timeout_ms": 60_000,
     "embedding_provider": "local",
@@ -155,7 +154,6 @@ def test_all_problems_are_told_together_each_with_what_is_allowed(monkeypatch: p
     ("name", "value"),
     [
         ("ENABLE_SMS", "true"),
-        ("ENABLE_WEBHOOK", "true"),
         ("ENABLE_OCR", "true"),
         ("ENABLE_EMBEDDINGS", "true"),
         ("CALLBACK_PORT", "8443"),
@@ -176,7 +174,6 @@ def test_what_this_version_cannot_do_is_refused_not_ignored(
         ("OCR_ENGINE", "crystal-ball"),
         ("SMS_PROVIDER", "pigeon"),
         ("SMS_FROM", "+0"),
-        ("WEBHOOK_SIGNING_SECRET", "secret"),
         ("EGRESS_ALLOWED_CIDRS", "10.0.0.0/8,300.0.0.1"),
         ("PUBLIC_BASE_URL", "ftp://x"),
         ("EMBEDDING_PROVIDER", "oracle"),
@@ -304,7 +301,7 @@ def test_secrets_are_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush3" not in shown
     assert "hush4" not in str(settings.public())
     assert settings.public()["redisUrl"] == "***"
-    given(monkeypatch, REDIS_URL="smtp://u:hush5@host", WEBHOOK_SIGNING_SECRET="hush6")
+    given(monkeypatch, REDIS_URL="smtp://u:hush5@host", DATABASE_URL="mysql://u:hush6@host")
     assert "hush" not in str(problems(SomeSettings))
 
 

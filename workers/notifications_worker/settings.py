@@ -1,15 +1,16 @@
-"""What the notifications-worker reads beside what every worker does."""
+"""What the notifications-worker reads beside what every worker does: what each channel needs is beside the channel."""
 
 from __future__ import annotations
 
 from notifications_worker.channels.email_settings import EmailSettings
+from notifications_worker.channels.webhook_settings import WebhookSettings
 from notifications_worker.delivery_settings import DeliverySettings
 from worker_runtime.settings import HealthPort, WorkerSettings
 
 __all__ = ["NotificationsSettings"]
 
 
-class NotificationsSettings(EmailSettings, DeliverySettings, WorkerSettings):
+class NotificationsSettings(EmailSettings, WebhookSettings, DeliverySettings, WorkerSettings):
     """Notifications."""
 
     health_port: HealthPort = 3102
@@ -23,6 +24,6 @@ class NotificationsSettings(EmailSettings, DeliverySettings, WorkerSettings):
         found = super().warnings()
         if self.database_url is None:
             found.append("no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history")
-        if not self.enable_email:
+        if not (self.enable_email or self.enable_webhook):
             found.append("ENABLE_EMAIL=false: no channel is on, so this worker delivers nothing")
-        return [*found, *self.email_warnings()]
+        return [*found, *self.email_warnings(), *self.webhook_warnings()]

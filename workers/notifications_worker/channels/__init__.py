@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from notifications_worker.channels.email import email_channel
+from notifications_worker.channels.webhook import webhook_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,4 +22,5 @@ OpenChannel: TypeAlias = "Callable[[NotificationsSettings], AbstractAsyncContext
 # By the key of the queue it serves, as in QUEUE_<QUEUE>_PREFIX; `ENABLE_<QUEUE>` switches it.
 CHANNELS: dict[str, OpenChannel] = {
     "EMAIL": email_channel,
+    "WEBHOOK": webhook_channel,
 }
