@@ -63,7 +63,7 @@ async def test_a_message_arrives_as_it_was_written() -> None:
     async with ScriptedSmtp() as server, pool_of(relay(server)) as pool:
         said = await pool.transmit(MAIL)
 
-    assert said == "2.0.0 Ok: queued as 4F2A"
+    assert said == (250, "2.0.0 Ok: queued as 4F2A", f"127.0.0.1:{server.port}")
     [accepted] = server.accepted
     assert (accepted.sender, accepted.recipient) == (MAIL.sender, MAIL.recipient)
     assert (

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from notifications_worker.channel import AnyChannel
 from notifications_worker.channels.email import email_channel
 from notifications_worker.channels.webhook import webhook_channel
 
 if TYPE_CHECKING:
-    # A channel's own settings are beside it, so the settings are built from this package.
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from notifications_worker.channel import AnyChannel
     from notifications_worker.settings import NotificationsSettings
 
 __all__ = ["CHANNELS", "OpenChannel"]
 
-OpenChannel = Callable[["NotificationsSettings"], AbstractAsyncContextManager[AnyChannel]]
+# In quotes: the settings are made of the channels' own, and so know this package.
+OpenChannel: TypeAlias = "Callable[[NotificationsSettings], AbstractAsyncContextManager[AnyChannel]]"
 
 # By the key of the queue it serves, as in QUEUE_<QUEUE>_PREFIX; `ENABLE_<QUEUE>` switches it.
 CHANNELS: dict[str, OpenChannel] = {
