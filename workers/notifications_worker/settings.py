@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 import email_validator
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from notifications_worker.callbacks.settings import CallbackSettings
+from notifications_worker.channels.sms_settings import SmsSettings
 from worker_runtime.settings import Allowed, HealthPort, Port, WorkerSettings
 
 IMPLICIT_TLS_PORT = 465
@@ -43,7 +45,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class NotificationsSettings(WorkerSettings):
+class NotificationsSettings(SmsSettings, CallbackSettings, WorkerSettings):
     """E-mail."""
 
     health_port: HealthPort = 3102
@@ -94,8 +96,9 @@ class NotificationsSettings(WorkerSettings):
         found.append(
             "deliveries are remembered in Redis for 7 days; there is no history, and DATABASE_URL is not used yet"
         )
-        if not self.enable_email:
+        if not (self.enable_email or self.enable_sms):
             found.append("ENABLE_EMAIL=false: no channel is on, so this worker delivers nothing")
+        found += self.sms_warnings()
         if self.tls == "off" and not is_loopback(self.smtp_host):
             found.append(f"SMTP_TLS=off: mail crosses the network to {self.smtp_host} unencrypted")
         if self.smtp_password and not self.smtp_user:

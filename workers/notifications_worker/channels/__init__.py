@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 from notifications_worker.channel import AnyChannel
 from notifications_worker.channels.email import email_channel
+from notifications_worker.channels.sms import sms_channel
 from notifications_worker.settings import NotificationsSettings
 
 __all__ = ["CHANNELS", "OpenChannel"]
@@ -16,4 +17,5 @@ OpenChannel = Callable[[NotificationsSettings], AbstractAsyncContextManager[AnyC
 # By the key of the queue it serves, as in QUEUE_<QUEUE>_PREFIX; `ENABLE_<QUEUE>` switches it.
 CHANNELS: dict[str, OpenChannel] = {
     "EMAIL": email_channel,
+    "SMS": sms_channel,
 }
