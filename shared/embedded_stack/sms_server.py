@@ -49,6 +49,7 @@ __all__ = [
     "CLOSE",
     "HANG",
     "MUMBLE",
+    "Action",
     "Answer",
     "ReceivedSms",
     "SmsServer",
@@ -65,7 +66,7 @@ ACCEPT_AND_HANG = Action.ACCEPT_AND_HANG
 ACCEPT_AND_CLOSE = Action.ACCEPT_AND_CLOSE
 ACCEPT_AND_FAIL = Action.ACCEPT_AND_FAIL
 MUMBLE = Action.MUMBLE
-_ACCEPTING = {ACCEPT_AND_HANG, ACCEPT_AND_CLOSE, ACCEPT_AND_FAIL}
+_ACCEPTING = (ACCEPT_AND_HANG, ACCEPT_AND_CLOSE, ACCEPT_AND_FAIL)
 
 Step = Answer | Action
 
@@ -89,7 +90,7 @@ class SmsServer:
         self._script: deque[Step] = deque()
         self._always: Step | None = None
         self._kept: dict[str, ReceivedSms] = {}
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
         self.start()
