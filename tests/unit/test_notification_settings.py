@@ -73,7 +73,6 @@ def test_tls_goes_by_the_port(settings: Any, variables: dict[str, str], tls: str
         ({"SMTP_CA_FILE": "/nowhere/ca.pem"}, "SMTP_CA_FILE"),
         ({"EMAIL_FROM": "nobody"}, "EMAIL_FROM"),
         ({"EMAIL_FROM": "a@example.com, b@example.com"}, "EMAIL_FROM"),
-        ({"ENABLE_SMS": "true"}, "ENABLE_SMS"),
         ({"ENABLE_WEBHOOK": "true"}, "ENABLE_WEBHOOK"),
         ({"SMTP_USER": "worker"}, "SMTP_USER is set and SMTP_PASSWORD is not"),
     ],
@@ -102,7 +101,7 @@ def test_a_password_crosses_no_network_in_the_clear(settings: Any) -> None:
         ({"SMTP_TLS": "off", "SMTP_HOST": "mail.example.com"}, "SMTP_TLS=off: mail crosses the network"),
         ({"SMTP_PASSWORD": "hunter2"}, "SMTP_PASSWORD has no effect without SMTP_USER"),
         ({"SMTP_PORT": "465", "SMTP_TLS": "starttls"}, "SMTP_TLS=starttls on port 465"),
-        ({"TWILIO_ACCOUNT_SID": "AC1"}, "TWILIO_ACCOUNT_SID has no effect in this version"),
+        ({"WEBHOOK_SIGNING_SECRET": "whsec_AAAA"}, "WEBHOOK_SIGNING_SECRET has no effect in this version"),
         ({"SMTP_HOTS": "mail"}, "SMTP_HOTS is not a variable of this worker; did you mean SMTP_HOST?"),
     ],
 )

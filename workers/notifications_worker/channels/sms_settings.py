@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
@@ -124,8 +125,14 @@ class SmsSettings(BaseSettings):
         found = []
         if self.sms_provider == "mock":
             found.append("SMS_PROVIDER=mock: no SMS is sent to anybody; results name the provider as mock")
-        if self.twilio_api_base_url.startswith("http:") and "twilio" in self.sms_providers:
-            found.append("TWILIO_API_BASE_URL is http: the token and every text cross the network unencrypted")
-        if self.messagebird_api_base_url.startswith("http:") and "messagebird" in self.sms_providers:
-            found.append("MESSAGEBIRD_API_BASE_URL is http: the key and every text cross the network unencrypted")
+        for provider in self.sms_providers:
+            variable = f"{provider}_api_base_url"
+            if crosses_a_network_in_the_clear(getattr(self, variable, "")):
+                found.append(f"{variable.upper()} is http: the login and every text cross the network unencrypted")
         return found
+
+
+def crosses_a_network_in_the_clear(url: str) -> bool:
+    """Tell whether a URL is one without TLS that leads off this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}
