@@ -48,8 +48,7 @@ class SmsChannel:
         self._max_segments = max_segments
         self._require_assigned = require_assigned
         self._routes = tuple(
-            Route[SmsMessage](provider.name, provider.name, provider.send, look_up=provider.look_up)
-            for provider in providers
+            Route(provider.name, provider.name, provider.send, look_up=provider.look_up) for provider in providers
         )
 
     def recipient(self, notification: Notification) -> str:
