@@ -18,7 +18,6 @@ from worker_runtime.settings.groups import DatabaseUrl  # noqa: TC001  pydantic 
 from worker_runtime.settings.kinds import (
     Allowed,
     Milliseconds,
-    Networks,
     NoEffectYet,
     NotInThisVersion,
     WebAddress,
@@ -48,9 +47,6 @@ class LaterVariables(BaseSettings):
     )
     webhook_signing_secret: Annotated[SigningSecret | None, NoEffectYet("webhook delivery")] = Field(
         None, description="signs webhooks"
-    )
-    egress_allowed_cidrs: Annotated[Networks, NoEffectYet("webhooks and document fetches")] = Field(
-        (), description="private networks that webhooks and document fetches may reach"
     )
     enable_text_extraction: Annotated[bool, NoEffectYet("the ingestion-worker")] = Field(
         default=True,

@@ -7,13 +7,13 @@ request may have left there.
 
 from __future__ import annotations
 
+import base64
 import json
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import aiohttp
 from twilio.base import values
 from twilio.base.exceptions import TwilioException
 from twilio.http.response import Response
@@ -156,7 +156,7 @@ class _Transport:
         **_: Any,
     ) -> Response:
         """Send once. Raises what `EgressClient` does; the answer is also kept in `answered`, headers and all."""
-        whole = {**(headers or {}), "Authorization": aiohttp.encode_basic_auth(*(auth or ("", "")))}
+        whole = {**(headers or {}), "Authorization": basic(*(auth or ("", "")))}
         if method == "POST":
             body = urlencode(data or {}).encode()
             reply = await self._http.post(url, body, whole, self._timeout_seconds)
@@ -165,6 +165,11 @@ class _Transport:
             reply = await self._http.get(url + query, whole, self._timeout_seconds)
         answered.set(reply)
         return Response(reply.status, reply.body.decode("utf-8", "replace"), reply.headers)
+
+
+def basic(name: str, password: str) -> str:
+    """Return the header that logs in."""
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
 def refusal(reply: EgressReply) -> Refusal:
