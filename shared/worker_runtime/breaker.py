@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
+from worker_runtime.ramp import Ramp
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 from worker_runtime.state import BreakerLimits, BreakerPosition, BreakerReading, BreakerState
 
@@ -52,6 +53,16 @@ class Breaker:
         self._metrics = metrics
         self._siblings = siblings
         self._redis_away = False
+        self.ramp = Ramp()
+        # Whether the shared state was ever asked for, and how many calls are under way.
+        self.known = False
+        self.calls = 0
+
+    @property
+    def is_forgettable(self) -> bool:
+        """Whether nothing is lost by asking for the shared state anew: one of many endpoints, at rest and closed."""
+        at_rest = self.known and not self.calls and not self.reading.failures
+        return self.dependency != self.group and at_rest and self.reading.position is BreakerPosition.CLOSED
 
     async def open_for(self) -> float:
         """Return for how many seconds nothing should be tried; 0 when closed or when a probe may go. Never raises."""
@@ -97,9 +108,12 @@ class Breaker:
         }
 
     def _learn(self, reading: BreakerReading, verb: str) -> None:
+        self.known = True
         before, self.reading = self.reading.position, reading
         if reading.position is before:
             return
+        if reading.position is BreakerPosition.CLOSED:
+            self.ramp.begin()
         state = reading.position.name.lower()
         self._metrics.moved(self.group, state)
         self._siblings.show(self.group)
@@ -141,7 +155,7 @@ class Call:
 
     async def __aenter__(self) -> Self:
         breaker = self._breaker
-        if breaker.reading.position is not BreakerPosition.CLOSED:
+        if not breaker.known or breaker.reading.position is not BreakerPosition.CLOSED:
             owner = uuid.uuid4().hex
             reading = await breaker.ask("acquire", owner)
             if not reading.granted:
@@ -149,11 +163,17 @@ class Call:
                 wait = min(reading.wait_seconds, LOOK_AGAIN_SECONDS) if half_open else reading.wait_seconds
                 raise CircuitOpen(breaker.dependency, wait)
             self._owner = owner if reading.probe else ""
+        if not self._owner:
+            await breaker.ramp.enter()
+        breaker.calls += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._breaker.calls -= 1
+        if not self._owner:
+            self._breaker.ramp.leave()
         if error is not None and self._verdict == "succeeded":
             if self._owner:
                 await self._breaker.ask("release", self._owner)
@@ -188,8 +208,9 @@ class Breakers:
         return iter(self._by_dependency.values())
 
     async def refresh(self) -> None:
-        """Learn what other replicas did."""
+        """Learn what other replicas did, and forget endpoints that nothing is sent to: there may be many."""
         await asyncio.gather(*(breaker.refresh() for breaker in self._by_dependency.values()))
+        self._by_dependency = {name: one for name, one in self._by_dependency.items() if not one.is_forgettable}
 
     async def restart(self) -> None:
         """See `Breaker.restart`."""

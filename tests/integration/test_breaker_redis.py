@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from worker_runtime.breaker import Breaker, Breakers, CircuitOpen
 from worker_runtime.metrics import Metrics
 from worker_runtime.redis.connection import RedisConnection
-from worker_runtime.state import AlreadySent, BreakerPosition, Claimed, DeliveryRecords, InProgress, Unknown
+from worker_runtime.state import BreakerPosition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -210,71 +210,35 @@ async def test_with_redis_away_calls_are_allowed(own_redis: RedisServer) -> None
 async def test_a_closed_breaker_costs_no_redis_call(own_redis: RedisServer) -> None:
     async with connected(own_redis.url) as redis:
         replica = Replica(redis)
-        await redis.call("PING")
+        await replica.succeed()
         before = await calls_served(redis)
         for _ in range(10):
             await replica.succeed()
         assert await calls_served(redis) == before + 1  # The question itself.
 
 
+async def test_of_endpoints_at_rest_nothing_is_kept_and_nothing_is_lost(redis_url: str) -> None:
+    async with connected(redis_url) as redis:
+        one, other = Replica(redis), Replica(redis)
+        async with one.breakers.of("webhook:1", 1.0).guard():
+            await one.breakers.refresh()
+            assert [breaker.dependency for breaker in one.breakers] == ["smtp", "webhook:1"]
+        await one.breakers.refresh()
+        assert [breaker.dependency for breaker in one.breakers] == ["smtp"]
+
+        async with other.breakers.of("webhook:1", 1.0).guard() as call:
+            call.failed_for_good("410")
+        with pytest.raises(CircuitOpen):
+            async with one.breakers.of("webhook:1", 1.0).guard():
+                pytest.fail("the other replica knows better")
+        await one.breakers.refresh()
+        assert [breaker.dependency for breaker in one.breakers] == ["smtp", "webhook:1"]
+
+
 async def calls_served(redis: RedisConnection) -> int:
     info: Any = await redis.call("INFO", "stats")
     text = info if isinstance(info, str) else info.decode()
     return int(text.partition("total_commands_processed:")[2].splitlines()[0])
-
-
-async def test_of_two_deliveries_one_claims_and_the_other_learns_that_it_was_sent(redis_url: str) -> None:
-    async with connected(redis_url) as redis:
-        records = DeliveryRecords(redis, "intelliflow")
-        assert await records.claim("t1", "n1", "a", 60) == Claimed()
-        busy = await records.claim("t1", "n1", "b", 60)
-        assert isinstance(busy, InProgress)
-        assert 55 < busy.seconds <= 60
-        assert await records.claim("t2", "n1", "b", 60) == Claimed()
-        assert await records.sending("t1", "n1", "a", 60)
-        assert not await records.sending("t1", "n1", "b", 60)
-        assert await records.sent("t1", "n1", "a", "<id@host>")
-        assert not await records.sent("t1", "n1", "a", "<other@host>")
-        done = await records.claim("t1", "n1", "b", 60)
-        assert isinstance(done, AlreadySent)
-        assert done.provider_message_id == "<id@host>"
-        ttl = await redis.call("TTL", "intelliflow:state:delivery:t1:n1")
-        assert 6 * 86_400 < ttl <= 7 * 86_400
-
-
-async def test_a_claim_that_is_released_or_expired_can_be_taken(redis_url: str) -> None:
-    async with connected(redis_url) as redis:
-        records = DeliveryRecords(redis, "intelliflow")
-        await records.claim("t", "n", "a", 60)
-        assert not await records.release("t", "n", "b")
-        assert await records.release("t", "n", "a")
-        assert await records.claim("t", "n", "b", 0) == Claimed()
-        assert await records.claim("t", "n", "c", 60) == Claimed()
-        assert not await records.sending("t", "n", "b", 60)
-
-
-async def test_doubt_stays_until_somebody_says_sent(redis_url: str) -> None:
-    async with connected(redis_url) as redis:
-        records = DeliveryRecords(redis, "intelliflow")
-        await records.claim("t", "n", "a", 60)
-        await records.sending("t", "n", "a", 0)
-        assert await records.claim("t", "n", "b", 60) == Unknown()
-        assert await records.release("t", "n", "b")
-        assert await records.claim("t", "n", "c", 60) == Unknown()
-        assert await records.sending("t", "n", "c", 60)
-        # The first sender was only slow. What it says is true whoever owns the claim.
-        assert await records.sent("t", "n", "a", "first")
-        assert not await records.sending("t", "n", "c", 60)
-        assert isinstance(await records.claim("t", "n", "d", 60), AlreadySent)
-
-
-async def test_keys_of_strange_ids_do_not_meet(redis_url: str) -> None:
-    async with connected(redis_url) as redis:
-        records = DeliveryRecords(redis, "intelliflow")
-        pairs = [("a:b", "c"), ("a", "b:c"), ("a%3Ab", "c"), ("a", "x" * 5000), ("ä", "ö")]
-        for tenant, notification in pairs:
-            assert await records.claim(tenant, notification, "me", 60) == Claimed()
-            assert isinstance(await records.claim(tenant, notification, "you", 60), InProgress)
 
 
 async def test_of_many_endpoints_metrics_and_health_show_the_worst(redis_url: str) -> None:

@@ -18,21 +18,31 @@ from notifications_worker.channels.email import EmailChannel
 from notifications_worker.channels.smtp_pool import SmtpPool
 from notifications_worker.channels.smtp_session import Patience, Relay
 from notifications_worker.delivery import Delivery
+from notifications_worker.delivery import Desk as Wiring
+from notifications_worker.ledger import RedisLedger
+from notifications_worker.limits import Limits
 from notifications_worker.notification import Notification
+from notifications_worker.preferences import Preferences
+from notifications_worker.store import PostgresLedger, SuppressionStore
+from notifications_worker.suppression import RedisSuppressions
 from notifications_worker.templates import Templates
 from scripted_smtp import ACCEPT_AND_CLOSE, HANG, After, ScriptedSmtp
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.clock import SystemClock
+from worker_runtime.delivery_state import DeliveryRecords, RateLimits, SuppressedAddresses
 from worker_runtime.metrics import Metrics
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
+from worker_runtime.postgres import Database
 from worker_runtime.redis.connection import RedisConnection
-from worker_runtime.state import DeliveryRecords
 from worker_runtime.testing import job_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from embedded_stack import RedisServer
+    from notifications_worker.ledger import Ledger
+    from notifications_worker.limits import TenantLimit
+    from notifications_worker.suppression import Suppressions
     from worker_runtime.job import Job
 
 EMAIL = "intelliflow:notifications:email"
@@ -48,6 +58,7 @@ class Desk:
     delivery: Delivery
     breaker: Breaker
     metrics: Metrics
+    suppressions: Suppressions
     numbers: list[int] = field(default_factory=lambda: [0])
 
     def job(self, *, job_id: str | None = None, **changes: Any) -> Job[Notification]:
@@ -75,26 +86,55 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_at(redis_url: str, server: ScriptedSmtp, **relay: Any) -> AsyncIterator[Desk]:
-    redis = RedisConnection(redis_url, client_name="test", timeout_seconds=0.5)
+async def desk_at(
+    redis_url: str,
+    server: ScriptedSmtp,
+    database_url: str | None = None,
+    tenant: TenantLimit | None = None,
+    preferences: Preferences | None = None,
+    patience: float = 5.0,
+    **relay: Any,
+) -> AsyncIterator[Desk]:
+    redis = RedisConnection(redis_url, client_name="test", timeout_seconds=patience)
     metrics = Metrics("notifications-worker")
     chosen: dict[str, Any] = {"tls": "off", "patience": IMPATIENT, **relay}
     pool = SmtpPool(Relay("127.0.0.1", server.port, **chosen))
     channel = EmailChannel(pool, Address(addr_spec="noreply@intelliflow.com"), Templates())
     breaker = Breakers(redis, "intelliflow", metrics.dependencies, threshold=5, reset_ms=RESET_MS).of("smtp", 60.0)
-    records = DeliveryRecords(redis, "intelliflow")
-    delivery = Delivery(channel, breaker, records, metrics.delivery, SystemClock(), Random(1))
     await redis.open()
     try:
-        yield Desk(server, delivery, breaker, metrics)
+        async with books_of(redis, database_url) as (ledger, suppressions):
+            wiring = Wiring(
+                channel,
+                lambda _: breaker,
+                ledger,
+                suppressions,
+                Limits(RateLimits(redis, "intelliflow"), "EMAIL", tenant),
+                preferences or Preferences(SystemClock()),
+                metrics.delivery,
+                SystemClock(),
+                Random(1),
+            )
+            yield Desk(server, Delivery(wiring), breaker, metrics, suppressions)
     finally:
         await pool.close()
         await redis.close()
 
 
-@pytest_asyncio.fixture
-async def desk(redis_url: str) -> AsyncIterator[Desk]:
-    async with ScriptedSmtp() as server, desk_at(redis_url, server) as desk:
+@asynccontextmanager
+async def books_of(redis: RedisConnection, database_url: str | None) -> AsyncIterator[tuple[Ledger, Suppressions]]:
+    if database_url is None:
+        addresses = SuppressedAddresses(redis, "intelliflow")
+        yield RedisLedger(DeliveryRecords(redis, "intelliflow")), RedisSuppressions(addresses)
+        return
+    async with Database(database_url) as looks, Database(database_url) as begins, Database(database_url) as ends:
+        yield PostgresLedger(looks, begins, ends), SuppressionStore(looks, ends)
+
+
+@pytest_asyncio.fixture(params=["redis", "postgres"])
+async def desk(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
+    database_url = request.getfixturevalue("database_url") if request.param == "postgres" else None
+    async with ScriptedSmtp() as server, desk_at(redis_url, server, database_url) as desk:
         yield desk
 
 
@@ -299,7 +339,7 @@ async def test_a_killed_attempt_does_not_make_the_next_one_wait(desk: Desk) -> N
 
 
 async def test_without_redis_nothing_is_sent_and_no_attempt_is_spent(own_redis: RedisServer) -> None:
-    async with ScriptedSmtp() as server, desk_at(own_redis.url, server) as desk:
+    async with ScriptedSmtp() as server, desk_at(own_redis.url, server, patience=0.5) as desk:
         own_redis.stop()
         outcome = await desk.deliver()
 
@@ -309,7 +349,7 @@ async def test_without_redis_nothing_is_sent_and_no_attempt_is_spent(own_redis: 
 
 
 async def test_an_acceptance_is_recorded_when_redis_comes_back(own_redis: RedisServer) -> None:
-    async with ScriptedSmtp() as server, desk_at(own_redis.url, server) as desk:
+    async with ScriptedSmtp() as server, desk_at(own_redis.url, server, patience=0.5) as desk:
         answer = asyncio.Event()
         server.will("MESSAGE", After(answer, "250 2.0.0 kept"))
         sending = asyncio.create_task(desk.deliver(notificationId="once"))

@@ -18,9 +18,10 @@ from worker_runtime.bullmq.engine_options import EngineOptions
 from worker_runtime.bullmq.producer import NewJob
 from worker_runtime.bullmq.scripts import Limit
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, HandBack, Settlement
+from worker_runtime.delivery_state import DeliveryRecords, RateLimits, SuppressedAddresses
 from worker_runtime.redis.address import RedisAddress, Server
 from worker_runtime.redis.connection import RedisConnection, RedisError, RedisUnavailable
-from worker_runtime.state import BreakerLimits, BreakerState, DeliveryRecords
+from worker_runtime.state import BreakerLimits, BreakerState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -103,8 +104,13 @@ async def shared_state(connection: RedisConnection) -> None:
     for verb in ("peek", "failed", "restart", "acquire", "succeeded"):
         await breaker.ask(verb, "me")
     records = DeliveryRecords(connection, "intelliflow")
-    await records.claim("tenant", "id", "me", 1)
-    await records.sent("tenant", "id", "me", "provider's")
+    await records.begin(("tenant", "id", "EMAIL"), "me", 1)
+    await records.sent(("tenant", "id", "EMAIL"), "me", "provider's")
+    await RateLimits(connection, "intelliflow").take("tenant", 1, 100)
+    addresses = SuppressedAddresses(connection, "intelliflow")
+    await addresses.add("tenant", "EMAIL", "fingerprint", "OPTED_OUT")
+    await addresses.reason("tenant", "EMAIL", "fingerprint")
+    await addresses.remove("tenant", "EMAIL", "fingerprint")
 
 
 @pytest.mark.parametrize("command", [("GET", "another:key"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*")])

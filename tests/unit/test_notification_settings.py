@@ -13,7 +13,7 @@ from worker_runtime.settings import SettingsError, load, warnings_about
 if TYPE_CHECKING:
     from pathlib import Path
 
-NO_HISTORY = "deliveries are remembered in Redis for 7 days; there is no history, and DATABASE_URL is not used yet"
+NO_HISTORY = "no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import structlog
 
 from events_worker.store import End, Standing, Turn
 from worker_runtime.batching import Batcher
-from worker_runtime.postgres import DatabaseUnavailable
+from worker_runtime.postgres import DatabaseUnavailable, storable
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -69,11 +69,6 @@ class Turns:
                 # The ends are written. What follows them is kept, and published by the relay.
                 log.warning("next_events_wait_for_redis", events=len(ended.following), error=str(outage))
         return [end.event_id not in ended.locked for end in ends]
-
-
-def storable(text: str) -> str:
-    """Write as escapes what PostgreSQL's text cannot hold: one such reason would keep all other ends from theirs."""
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def is_event_id(text: str) -> bool:

@@ -7,7 +7,6 @@ import functools
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -21,7 +20,6 @@ from events_worker.endpoints import RememberedEndpoints
 from events_worker.event import EventJob
 from events_worker.handlers import handlers
 from events_worker.headroom import Headroom
-from events_worker.outbox import backoff_seconds
 from events_worker.partitions import LEASE_SECONDS, Partitions
 from events_worker.publisher import Publisher
 from events_worker.reconciler import Reconciler
@@ -38,11 +36,12 @@ from events_worker.store import (
 )
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
-from worker_runtime.postgres import BY_INDEX, Database, DatabaseUnavailable, Listener
+from worker_runtime.postgres import BY_INDEX, Database, Listener, require_postgres
+from worker_runtime.postgres.start import until_answered
 from worker_runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from worker_runtime.loops import Loop
     from worker_runtime.runtime import Runtime
@@ -74,9 +73,7 @@ class EventsWorker(Worker[EventsSettings]):
         async with AsyncExitStack() as opened:
             connection = functools.partial(Database, url, application=self.name)
             pinged = await opened.enter_async_context(connection())
-            runtime.require("postgres", pinged.ping, where=_where(url))
-            await runtime.wait_for("postgres")
-            await until_answered(pinged.refuse_old_schema)
+            await require_postgres(runtime, pinged)
             listener = Listener(HINTS, hinted.set)
             databases = _Databases(
                 claims=await opened.enter_async_context(connection(settings=CLAIMS, listener=listener)),
@@ -148,20 +145,3 @@ async def _partitions(runtime: Runtime[EventsSettings], database: Database, hint
     store = PartitionStore(database, instance, LEASE_SECONDS)
     await until_answered(lambda: store.record(runtime.settings.outbox_partitions))
     return Partitions(store, runtime.metrics.outbox, hinted=hinted)
-
-
-async def until_answered(ask: Callable[[], Awaitable[None]]) -> None:
-    """Ask PostgreSQL again and again, though it went away after it had answered; the start's own time limit ends it."""
-    failures = 0
-    while True:
-        try:
-            return await ask()
-        except DatabaseUnavailable as outage:
-            failures += 1
-            log.info("start_waits_for_postgres", error=str(outage))
-            await asyncio.sleep(backoff_seconds(failures))
-
-
-def _where(database_url: str) -> str:
-    parts = urlsplit(database_url)
-    return f"{parts.hostname}:{parts.port or 5432}"

@@ -94,14 +94,15 @@ class Route(Generic[M]):
     """One provider that a message may leave through, and the circuit that guards it.
 
     An open `circuit` stops the whole queue, when all of its messages leave that way (`shared`), or puts off this
-    message alone (an endpoint of one tenant). `look_up` asks the provider for a message that may have left some seconds
-    since the epoch ago, and returns nothing when it does not have it or cannot tell.
+    message alone (an endpoint of one tenant). `per_second` limits what leaves this way, over all replicas. `look_up`
+    asks the provider for a message that may have left at a second since the epoch, and returns nothing for one unknown.
     """
 
     provider: str  # As metrics name it.
     circuit: str  # As health and the logs name it: `smtp`, `twilio`, `webhook:<endpoint>`.
     send: Callable[[M], Awaitable[Accepted]]
     shared: bool = True
+    per_second: float | None = None
     look_up: Callable[[M, float], Awaitable[Accepted | None]] | None = None
 
 
@@ -112,7 +113,9 @@ class Channel(Protocol, Generic[M]):
     """
 
     name: ClassVar[ChannelName]
-    providers: tuple[str, ...]  # Every `Route.provider` there may be; the circuits of the shared ones have that name.
+    keeps_payload: ClassVar[bool]  # Whether a delivery's record holds the job's data, for sending it again by hand.
+    providers: tuple[str, ...]  # Every `Route.provider` there may be.
+    circuits: tuple[str, ...]  # Those of shared routes: while all of them are open, nothing is fetched.
 
     def recipient(self, notification: Notification) -> str:
         """Return the address it goes to. Pure. Raises PermanentError when the notification has none."""

@@ -103,6 +103,11 @@ class Notification(_Wire):
         default=None, description="Not sent from this time on: the job completes as expired."
     )
 
+    @property
+    def is_bulk(self) -> bool:
+        """Whether many people get the like, and missing it harms nobody: `metadata.category` is `marketing`."""
+        return (self.metadata or {}).get("category") == "marketing"
+
 
 class DeliveryResult(_Wire):
     """The job's `returnvalue`. `success` is true only when a provider accepted the message."""

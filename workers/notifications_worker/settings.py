@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from notifications_worker.callbacks.settings import CallbackSettings
 from notifications_worker.channels.sms_settings import SmsSettings
+from notifications_worker.delivery_settings import DeliverySettings
 from worker_runtime.settings import Allowed, HealthPort, Port, WorkerSettings
 
 IMPLICIT_TLS_PORT = 465
@@ -45,7 +46,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class NotificationsSettings(SmsSettings, CallbackSettings, WorkerSettings):
+class NotificationsSettings(SmsSettings, CallbackSettings, DeliverySettings, WorkerSettings):
     """E-mail."""
 
     health_port: HealthPort = 3102
@@ -93,9 +94,8 @@ class NotificationsSettings(SmsSettings, CallbackSettings, WorkerSettings):
     def warnings(self) -> list[str]:
         """See `WorkerSettings`."""
         found = super().warnings()
-        found.append(
-            "deliveries are remembered in Redis for 7 days; there is no history, and DATABASE_URL is not used yet"
-        )
+        if self.database_url is None:
+            found.append("no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history")
         if not (self.enable_email or self.enable_sms):
             found.append("ENABLE_EMAIL=false: no channel is on, so this worker delivers nothing")
         found += self.sms_warnings()

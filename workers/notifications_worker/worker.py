@@ -1,24 +1,33 @@
-"""The notifications-worker: one loop for each channel that is on."""
+"""The notifications-worker: one loop for each channel that is on, over one ledger."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from notifications_worker.channels import CHANNELS
-from notifications_worker.claim import TIME_LIMIT_SECONDS
-from notifications_worker.delivery import Delivery
+from notifications_worker.delivery import Delivery, Desk
+from notifications_worker.ledger import TIME_LIMIT_SECONDS, Ledger, RedisLedger
+from notifications_worker.limits import Limits
 from notifications_worker.notification import Notification
+from notifications_worker.preferences import Preferences
 from notifications_worker.settings import NotificationsSettings
-from worker_runtime.state import DeliveryRecords
+from notifications_worker.store import HistoryStore, PostgresLedger, SuppressionStore
+from notifications_worker.suppression import RedisSuppressions, Suppressions
+from notifications_worker.upkeep import Upkeep
+from worker_runtime.delivery_state import DeliveryRecords, RateLimits, SuppressedAddresses
+from worker_runtime.postgres import BY_INDEX, Database, require_postgres
 from worker_runtime.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from notifications_worker.channel import AnyChannel
+    from notifications_worker.channel import AnyChannel, AnyRoute
+    from worker_runtime.breaker import Breaker
     from worker_runtime.consumer import Consumer
     from worker_runtime.loops import Loop
+    from worker_runtime.outcome import Hold
     from worker_runtime.runtime import Runtime
 
 __all__ = ["NotificationsWorker"]
@@ -37,21 +46,81 @@ class NotificationsWorker(Worker[NotificationsSettings]):
 
     @asynccontextmanager
     async def on_start(self, runtime: Runtime[NotificationsSettings]) -> AsyncIterator[Sequence[Loop]]:
-        """Open the channels that are on and yield a consumer for each; a queue whose channel is off is left alone."""
+        """Open the record and the channels that are on, and yield a loop for each; other queues are left alone."""
         async with AsyncExitStack() as opened:
-            loops = []
+            books = await opened.enter_async_context(opened_books(runtime))
+            loops: list[Loop] = [*books.loops]
             for queue, open_channel in CHANNELS.items():
                 if not runtime.settings.enabled(queue):
                     runtime.leave_alone(queue)
                     continue
                 channel = await opened.enter_async_context(open_channel(runtime.settings))
-                loops.append(consumer(runtime, queue, channel))
+                loops.append(consumer(runtime, queue, channel, books))
             yield loops
 
 
-def consumer(runtime: Runtime[NotificationsSettings], queue: str, channel: AnyChannel) -> Consumer[Notification]:
-    """Return the loop that delivers one channel's queue; while its provider's circuit is open, it fetches nothing."""
-    breaker = runtime.breaker(channel.provider, PROBE_SECONDS)
-    records = DeliveryRecords(runtime.redis, runtime.settings.queue_prefix)
-    delivery = Delivery(channel, breaker, records, runtime.metrics.delivery, runtime.clock, runtime.random)
-    return runtime.consumer(queue, Notification, delivery, breaker.open_for, TIME_LIMIT_SECONDS)
+@dataclass(frozen=True)
+class Books:
+    """Where deliveries and suppressed addresses are written down."""
+
+    ledger: Ledger
+    suppressions: Suppressions
+    loops: tuple[Loop, ...] = ()
+
+
+@asynccontextmanager
+async def opened_books(runtime: Runtime[NotificationsSettings]) -> AsyncIterator[Books]:
+    """Open the record in PostgreSQL, or the smaller one in Redis where there is no DATABASE_URL."""
+    prefix = runtime.settings.queue_prefix
+    if runtime.settings.database_url is None:
+        records = RedisLedger(DeliveryRecords(runtime.redis, prefix))
+        yield Books(records, RedisSuppressions(SuppressedAddresses(runtime.redis, prefix)))
+        return
+    url = runtime.settings.database_url.get_secret_value()
+    async with AsyncExitStack() as opened:
+        # A connection for each kind of work, so that none waits for another's disk.
+        looks, begins, ends, rest = [
+            await opened.enter_async_context(Database(url, application=runtime.worker, settings=BY_INDEX))
+            for _ in range(4)
+        ]
+        await require_postgres(runtime, rest)
+        upkeep = Upkeep(HistoryStore(rest), runtime.settings.delivery_history_days)
+        yield Books(PostgresLedger(looks, begins, ends), SuppressionStore(looks, rest), (upkeep,))
+
+
+def consumer(
+    runtime: Runtime[NotificationsSettings], queue: str, channel: AnyChannel, books: Books
+) -> Consumer[Notification]:
+    """Return the loop that delivers one channel's queue; while all its providers' circuits are open, it rests."""
+    settings = runtime.settings
+
+    def breaker(route: AnyRoute) -> Breaker:
+        return runtime.breaker(route.circuit, PROBE_SECONDS)
+
+    shared = [runtime.breaker(circuit, PROBE_SECONDS) for circuit in channel.circuits]
+    delivery = Delivery(
+        Desk(
+            channel,
+            breaker,
+            books.ledger,
+            books.suppressions,
+            Limits(RateLimits(runtime.redis, settings.queue_prefix), channel.name, settings.tenant_limit(channel.name)),
+            Preferences(runtime.clock, settings.quiet_hours_of(channel.name), settings.hook()),
+            runtime.metrics.delivery,
+            runtime.clock,
+            runtime.random,
+        )
+    )
+
+    async def closed_for() -> float:
+        return min([await one.open_for() for one in shared], default=0.0)
+
+    label = settings.queue_name(queue).label
+
+    async def buried(job_id: str, _name: str, reason: str, _attempt: int) -> Hold | None:
+        code, _, sentence = reason.partition(": ")
+        return await delivery.buried(f"{label}:{job_id}", code, sentence)
+
+    return runtime.consumer(
+        queue, Notification, delivery, closed_for, TIME_LIMIT_SECONDS, buried, settings.urgent_reserve
+    )

@@ -1,5 +1,7 @@
 """PostgreSQL for whoever has a store."""
 
 from worker_runtime.postgres.database import BY_INDEX, Database, DatabaseUnavailable, Listener, SchemaOutdated
+from worker_runtime.postgres.start import require_postgres
+from worker_runtime.postgres.text import storable
 
-__all__ = ["BY_INDEX", "Database", "DatabaseUnavailable", "Listener", "SchemaOutdated"]
+__all__ = ["BY_INDEX", "Database", "DatabaseUnavailable", "Listener", "SchemaOutdated", "require_postgres", "storable"]

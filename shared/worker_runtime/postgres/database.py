@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -19,7 +20,8 @@ NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 # statement is written for its index, and the planner may not think otherwise.
 BY_INDEX = MappingProxyType({"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"})
 # The newest migration this code needs; a newer schema is fine.
-NEEDED_MIGRATION = "0007.outbox-search-index"
+NEEDED_MIGRATION = "0008.notifications"
+POSTGRES_PORT = 5432
 COMMAND_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
 KEEPALIVE_IDLE_SECONDS = 10
@@ -81,6 +83,12 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def where(self) -> str:
+        """The server's address for people, without a login."""
+        parts = urlsplit(self._database_url)
+        return f"{parts.hostname}:{parts.port or POSTGRES_PORT}"
 
     async def ping(self) -> None:
         """Return when the server answers."""

@@ -7,7 +7,7 @@ import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from notifications_worker.channel import Accepted, ChannelName, NotAccepted
+from notifications_worker.channel import Accepted, ChannelName, NotAccepted, Route
 from notifications_worker.channels.email_message import envelope
 from notifications_worker.channels.smtp_pool import SmtpPool
 from notifications_worker.channels.smtp_replies import SmtpFailure, classify, masked
@@ -16,12 +16,13 @@ from notifications_worker.templates import Rendered, Templates
 from worker_runtime.outcome import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from email.headerregistry import Address
 
     from notifications_worker.channels.smtp_session import Envelope
     from notifications_worker.notification import Content, Notification
     from notifications_worker.settings import NotificationsSettings
+    from worker_runtime.job import Job
 
 __all__ = ["EmailChannel", "email_channel"]
 
@@ -32,7 +33,9 @@ class EmailChannel:
     """See `Channel`."""
 
     name: ClassVar[ChannelName] = ChannelName.EMAIL
-    provider = "smtp"
+    keeps_payload: ClassVar[bool] = False
+    providers: tuple[str, ...] = ("smtp",)
+    circuits: tuple[str, ...] = ("smtp",)
 
     def __init__(self, pool: SmtpPool, sender: Address, templates: Templates) -> None:
         self._pool = pool
@@ -49,11 +52,15 @@ class EmailChannel:
         """See `Channel`."""
         return "***" + recipient[recipient.rfind("@") :]
 
-    def compose(self, notification: Notification, created_at: float) -> Envelope:
+    async def compose(self, job: Job[Notification]) -> Envelope:
         """See `Channel`."""
-        recipient = self.recipient(notification)
-        words = self._words(notification.content)
-        return envelope(notification, words, self._sender, recipient, created_at)
+        recipient = self.recipient(job.payload)
+        words = self._words(job.payload.content)
+        return envelope(job.payload, words, self._sender, recipient, job.created_at)
+
+    def routes(self, message: Envelope) -> Sequence[Route[Envelope]]:  # noqa: ARG002  all leave the same way
+        """See `Channel`."""
+        return (Route("smtp", "smtp", self.send),)
 
     def _words(self, content: Content) -> Rendered:
         if content.attachments:

@@ -134,7 +134,7 @@ def _unknown_end(failure: SmtpFailure) -> Verdict | None:
     if failure.stage is not Stage.MESSAGE or failure.fault is None:
         return None
     reason = f"{failure.sentence()}: it may or may not have been delivered"
-    return Verdict(Retry("DELIVERY_UNKNOWN", reason), Circuit.UNTOLD)
+    return Verdict(Retry("DELIVERY_UNKNOWN", reason), Circuit.UNTOLD, unsent=False)
 
 
 def _misconfiguration(failure: SmtpFailure) -> Verdict | None:
