@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import socket
 import time
-from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,11 @@ from twilio.request_validator import RequestValidator
 
 from embedded_stack.sms_server import SmsServer, signed
 from notifications_worker.callbacks.about import About
-from notifications_worker.callbacks.effects import DeliveryState, StatusReport
+from notifications_worker.callbacks.effects import DeliveryState, LoggedUpdates, StatusReport
 from notifications_worker.callbacks.messagebird import SIGNATURE_HEADER
+from notifications_worker.callbacks.opt_outs import EVERY_TENANT, SharedSuppressions
 from notifications_worker.callbacks.routes import CallbackRoute, callback_routes
 from notifications_worker.callbacks.server import CallbackPortUnavailable, callback_server
-from notifications_worker.channel import ChannelName
 from notifications_worker.settings import NotificationsSettings
 from worker_runtime.loops import StopSignal
 from worker_runtime.settings import load
@@ -40,7 +39,6 @@ PERSON, OURS = "+15005550010", "+15005550006"
 ABOUT = About("t-1", "n-1")
 STATUS = f"/callbacks/twilio/status?about={ABOUT.encoded()}"
 INBOUND = "/callbacks/twilio/inbound"
-ANY = None
 
 
 class RememberedUpdates:
@@ -63,13 +61,16 @@ class RememberedSuppressions:
     """Suppressions in memory."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[str | None, ChannelName, str], set[str]] = defaultdict(set)
+        self.kept: dict[tuple[str, str, str], str] = {}
 
-    async def add(self, tenant_id: str | None, channel: ChannelName, address: str, reason: str) -> None:
-        self.kept[tenant_id, channel, address].add(reason)
+    async def reason(self, tenant: str, channel: str, address: str) -> str | None:
+        return self.kept.get((tenant, channel, address))
 
-    async def remove(self, tenant_id: str | None, channel: ChannelName, address: str, reason: str) -> None:
-        self.kept[tenant_id, channel, address].discard(reason)
+    async def add(self, tenant: str, channel: str, address: str, reason: str) -> None:
+        self.kept.setdefault((tenant, channel, address), reason)
+
+    async def remove(self, tenant: str, channel: str, address: str) -> bool:
+        return self.kept.pop((tenant, channel, address), None) is not None
 
 
 @dataclass
@@ -195,28 +196,39 @@ async def test_a_report_without_its_parts_changes_nothing(doorstep: Doorstep) ->
     assert doorstep.updates.reports[0].about is None
 
 
-async def test_stop_is_kept_and_start_lifts_it(doorstep: Doorstep) -> None:
-    everybody = (ANY, ChannelName.SMS, PERSON)
-
+async def test_stop_is_kept_for_all_who_share_the_number_and_start_lifts_it(doorstep: Doorstep) -> None:
     assert await doorstep.called(INBOUND, answer("Stop")) == 200
     assert await doorstep.called(INBOUND, answer("STOP")) == 200
-    assert doorstep.suppressions.kept[everybody] == {"OPTED_OUT"}
     assert await doorstep.called(INBOUND, answer("thanks")) == 200
-    assert doorstep.suppressions.kept[everybody] == {"OPTED_OUT"}
+    assert doorstep.suppressions.kept == {(EVERY_TENANT, "SMS", PERSON): "OPTED_OUT"}
+    shared = SharedSuppressions(doorstep.suppressions)
+    assert await shared.reason("t-1", "SMS", PERSON) == "OPTED_OUT"
+    assert await shared.reason("t-1", "EMAIL", PERSON) is None
+    assert not await shared.remove("t-1", "SMS", PERSON)
+
+    for _ in range(2):
+        assert await doorstep.called(INBOUND, answer("START")) == 200
+    assert await shared.reason("t-1", "SMS", PERSON) is None
+
+
+async def test_start_lifts_nothing_but_a_stop(doorstep: Doorstep) -> None:
+    await doorstep.suppressions.add(EVERY_TENANT, "SMS", PERSON, "BY_HAND")
+
     assert await doorstep.called(INBOUND, answer("START")) == 200
-    assert doorstep.suppressions.kept[everybody] == set()
+
+    assert doorstep.suppressions.kept == {(EVERY_TENANT, "SMS", PERSON): "BY_HAND"}
 
 
 async def test_stop_may_be_one_tenants(doorstep: Doorstep) -> None:
     assert await doorstep.called(INBOUND + "?tenant=t-9", answer("STOP")) == 200
 
-    assert list(doorstep.suppressions.kept) == [("t-9", ChannelName.SMS, PERSON)]
+    assert doorstep.suppressions.kept == {("t-9", "SMS", PERSON): "OPTED_OUT"}
 
 
 async def test_a_report_of_an_opt_out_is_one(doorstep: Doorstep) -> None:
     assert await doorstep.called(STATUS, report("failed", ErrorCode="21610")) == 204
 
-    assert doorstep.suppressions.kept == {("t-1", ChannelName.SMS, PERSON): {"OPTED_OUT"}}
+    assert doorstep.suppressions.kept == {("t-1", "SMS", PERSON): "OPTED_OUT"}
 
 
 async def test_an_answer_from_what_is_no_number_suppresses_nobody(doorstep: Doorstep) -> None:
@@ -366,3 +378,11 @@ async def test_it_is_a_loop_that_beats_and_ends_when_told() -> None:
 async def test_without_a_secret_there_is_no_door(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUBLIC_BASE_URL", PUBLIC)
     assert callback_routes(load(NotificationsSettings), RememberedUpdates(), RememberedSuppressions()) == []
+
+
+async def test_without_a_database_the_log_says_what_became_of_a_message() -> None:
+    with structlog.testing.capture_logs() as lines:
+        await LoggedUpdates().update(StatusReport("twilio", "SM1", DeliveryState.DELIVERED, None, ABOUT))
+
+    [line] = lines
+    assert (line["event"], line["status"], line["notificationId"]) == ("delivery_status", "delivered", "n-1")

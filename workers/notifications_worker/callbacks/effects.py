@@ -1,4 +1,4 @@
-"""What a callback may change: what became of a delivery, and who wants no more messages."""
+"""What a callback says of a delivery, and who is told."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 if TYPE_CHECKING:
     from notifications_worker.callbacks.about import About
-    from notifications_worker.channel import ChannelName
 
-__all__ = ["OPTED_OUT", "DeliveryState", "DeliveryUpdates", "StatusReport", "Suppressions"]
+__all__ = ["DeliveryState", "DeliveryUpdates", "LoggedUpdates", "StatusReport"]
 
-OPTED_OUT = "OPTED_OUT"
+log = structlog.get_logger()
 
 
 class DeliveryState(Enum):
@@ -57,13 +58,16 @@ class DeliveryUpdates(Protocol):
         ...
 
 
-class Suppressions(Protocol):
-    """Who gets no messages. Both methods may be called twice, and raise as `DeliveryUpdates.update` may."""
+class LoggedUpdates:
+    """See `DeliveryUpdates`: where no database keeps a history, the log does."""
 
-    async def add(self, tenant_id: str | None, channel: ChannelName, address: str, reason: str) -> None:
-        """Send nothing there any more; without a tenant, for none: they share the sender that was refused."""
-        ...
-
-    async def remove(self, tenant_id: str | None, channel: ChannelName, address: str, reason: str) -> None:
-        """Lift what was added for this reason, by this tenant's callback or, without one, by anybody's."""
-        ...
+    async def update(self, report: StatusReport) -> None:
+        """See `DeliveryUpdates`."""
+        log.info(
+            "delivery_status",
+            provider=report.provider,
+            providerMessageId=report.provider_message_id,
+            status=report.state.label,
+            code=report.code,
+            notificationId=report.about.notification_id if report.about else None,
+        )

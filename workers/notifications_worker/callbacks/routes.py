@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from notifications_worker.callbacks.messagebird import MessageBirdCallbacks
+from notifications_worker.callbacks.opt_outs import OptOuts
 from notifications_worker.callbacks.twilio import TwilioCallbacks
 
 if TYPE_CHECKING:
-    from notifications_worker.callbacks.effects import DeliveryUpdates, Suppressions
+    from notifications_worker.callbacks.effects import DeliveryUpdates
     from notifications_worker.settings import NotificationsSettings
+    from notifications_worker.suppression import Suppressions
 
 __all__ = ["CallbackRoute", "callback_routes"]
 
@@ -39,7 +41,11 @@ def callback_routes(
     if token := settings.twilio_auth_token:
         shared = settings.twilio_webhook_key
         twilio = TwilioCallbacks(
-            base, token.get_secret_value(), shared.get_secret_value() if shared else None, updates, suppressions
+            base,
+            token.get_secret_value(),
+            shared.get_secret_value() if shared else None,
+            updates,
+            OptOuts(suppressions),
         )
         found += [
             CallbackRoute("POST", "/callbacks/twilio/status", twilio.status),

@@ -19,15 +19,15 @@ from twilio.request_validator import (
 )
 
 from notifications_worker.callbacks.about import PARAMETER, About
-from notifications_worker.callbacks.effects import OPTED_OUT, DeliveryState, StatusReport
-from notifications_worker.channel import ChannelName
+from notifications_worker.callbacks.effects import DeliveryState, StatusReport
 from notifications_worker.channels.sms_errors import ErrorClass, known_error
 from notifications_worker.channels.sms_number import E164, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from notifications_worker.callbacks.effects import DeliveryUpdates, Suppressions
+    from notifications_worker.callbacks.effects import DeliveryUpdates
+    from notifications_worker.callbacks.opt_outs import OptOuts
 
 __all__ = ["TwilioCallbacks"]
 
@@ -61,13 +61,13 @@ class TwilioCallbacks:
         auth_token: str,
         shared_key: str | None,
         updates: DeliveryUpdates,
-        suppressions: Suppressions,
+        opt_outs: OptOuts,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._by_token = RequestValidator(auth_token)
         self._by_shared_key = RequestValidator(shared_key) if shared_key else None
         self._updates = updates
-        self._suppressions = suppressions
+        self._opt_outs = opt_outs
 
     async def status(self, request: web.Request) -> web.Response:
         """Take a status callback."""
@@ -94,16 +94,14 @@ class TwilioCallbacks:
         tenant, person = request.query.get("tenant"), fields.get("From", "")
         wish = opt_out_type(fields)
         if wish and E164.fullmatch(person):
-            change = self._suppressions.add if wish == "STOP" else self._suppressions.remove
-            await change(tenant, ChannelName.SMS, person, OPTED_OUT)
+            await (self._opt_outs.stop if wish == "STOP" else self._opt_outs.start)(tenant, person)
             log.info("sms_opt_out" if wish == "STOP" else "sms_opt_in", recipient=shown(person))
         return web.Response(text=NO_REPLY, content_type="text/xml")
 
     async def _suppress_who_opted_out(self, report: StatusReport, recipient: str) -> None:
         known = known_error(PROVIDER, report.code)
         if known and known.kind is ErrorClass.OPTED_OUT and E164.fullmatch(recipient):
-            tenant = report.about.tenant_id if report.about else None
-            await self._suppressions.add(tenant, ChannelName.SMS, recipient, OPTED_OUT)
+            await self._opt_outs.stop(report.about.tenant_id if report.about else None, recipient)
 
     async def _signed_fields(self, request: web.Request) -> dict[str, str]:
         form = await request.post()

@@ -39,11 +39,12 @@ class SmsChannel:
     """See `Channel`."""
 
     name: ClassVar[ChannelName] = ChannelName.SMS
+    keeps_payload: ClassVar[bool] = False  # A text may be a code that opens an account.
 
     def __init__(
         self, providers: Sequence[SmsProvider], templates: Templates, *, max_segments: int, require_assigned: bool
     ) -> None:
-        self.providers = tuple(provider.name for provider in providers)
+        self.providers = self.circuits = tuple(provider.name for provider in providers)
         self._templates = templates
         self._max_segments = max_segments
         self._require_assigned = require_assigned
