@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from notifications_worker.callbacks.routes import CallbackRoute
+    from notifications_worker.callbacks.settings import CallbackSettings
     from worker_runtime.loops import StopSignal
 
-__all__ = ["CallbackPortUnavailable", "CallbackServer", "callback_server"]
+__all__ = ["CallbackPortUnavailable", "CallbackServer", "callback_server", "opened_callbacks"]
 
 log = structlog.get_logger()
 
@@ -50,6 +51,18 @@ class CallbackServer:
         """See `Loop`. The requests themselves are aiohttp's; this says that the event loop they need turns."""
         while not await stop.sleep(BEAT_SECONDS):
             self.heartbeat.beat()
+
+
+@asynccontextmanager
+async def opened_callbacks(
+    settings: CallbackSettings, routes: Sequence[CallbackRoute]
+) -> AsyncIterator[tuple[CallbackServer, ...]]:
+    """Listen where CALLBACK_PORT says, if it does; a loop for whoever runs the loops."""
+    if settings.callback_port is None:
+        yield ()
+        return
+    async with callback_server(routes, host=settings.callback_host, port=settings.callback_port) as server:
+        yield (server,)
 
 
 @asynccontextmanager
