@@ -6,7 +6,6 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from email.headerregistry import Address
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from engine_harness import until
+from mails import stationery
 from notifications_worker.channels.email import EmailChannel
 from notifications_worker.channels.smtp_pool import SmtpPool
 from notifications_worker.channels.smtp_session import Patience, Relay
@@ -25,7 +25,6 @@ from notifications_worker.notification import Notification
 from notifications_worker.preferences import Preferences
 from notifications_worker.store import PostgresLedger, SuppressionStore
 from notifications_worker.suppression import RedisSuppressions
-from notifications_worker.templates import Templates
 from scripted_smtp import ACCEPT_AND_CLOSE, HANG, After, ScriptedSmtp
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.clock import SystemClock
@@ -99,7 +98,7 @@ async def desk_at(
     metrics = Metrics("notifications-worker")
     chosen: dict[str, Any] = {"tls": "off", "patience": IMPATIENT, **relay}
     pool = SmtpPool(Relay("127.0.0.1", server.port, **chosen))
-    channel = EmailChannel(pool, Address(addr_spec="noreply@intelliflow.com"), Templates())
+    channel = EmailChannel(pool, stationery())
     breaker = Breakers(redis, "intelliflow", metrics.dependencies, threshold=5, reset_ms=RESET_MS).of("smtp", 60.0)
     await redis.open()
     try:

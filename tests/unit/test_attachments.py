@@ -53,7 +53,7 @@ def mail(paper: Stationery, *attachments: dict[str, Any], **content: Any) -> Ema
     return parsed(composed({"body": "Hello", "attachments": list(attachments), **content}, paper))
 
 
-def kinds(message: EmailMessage) -> Any:
+def kinds(message: Any) -> Any:
     kind = message.get_content_type()
     return (kind, [kinds(part) for part in message.iter_parts()]) if message.is_multipart() else kind
 
