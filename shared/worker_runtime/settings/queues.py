@@ -75,6 +75,7 @@ QUEUES = {
     "EMAIL": channel("email", "email", rate_limit_max=10, attempts=5),
     "SMS": channel("sms", "phone"),
     "WEBHOOK": channel("webhook", "webhookUrl", rate_limit_max=100, attempts=5),
+    "SLACK": channel("slack", "id"),
     "TEXT_EXTRACTION": KnownQueue(name="text-extraction"),
     "OCR_PROCESSING": KnownQueue(name="ocr-processing", defaults={"attempts": 2}),
     "EMBEDDING_GENERATION": KnownQueue(name="embedding-generation"),
