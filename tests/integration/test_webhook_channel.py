@@ -11,7 +11,7 @@ import pytest_asyncio
 from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
-from notifications_worker.channel import ChannelName, Circuit, NotAccepted
+from notifications_worker.channel import Circuit, NotAccepted
 from notifications_worker.channels import webhook_endpoints
 from notifications_worker.channels.webhook import WebhookChannel
 from notifications_worker.channels.webhook_endpoints import RegisteredEndpoints, UrlsOnly, header_problem
@@ -349,4 +349,4 @@ def test_logs_show_the_host_and_no_more() -> None:
     channel: Any = None
     assert shown(channel, "https://ada:pw@hooks.example.com:8443/T0/secret?token=x") == "https://hooks.example.com:8443"
     assert shown(channel, "8f14e45f-ceea-467f-a8f1-2b0b0c6f0c2e") == "8f14e45f-ceea-467f-a8f1-2b0b0c6f0c2e"
-    assert WebhookChannel.name is ChannelName.WEBHOOK
+    assert WebhookChannel.name == "WEBHOOK"

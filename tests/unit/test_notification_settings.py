@@ -75,7 +75,6 @@ def test_tls_goes_by_the_port(settings: Any, variables: dict[str, str], tls: str
         ({"SMTP_CA_FILE": "/nowhere/ca.pem"}, "SMTP_CA_FILE"),
         ({"EMAIL_FROM": "nobody"}, "EMAIL_FROM"),
         ({"EMAIL_FROM": "a@example.com, b@example.com"}, "EMAIL_FROM"),
-        ({"ENABLE_SMS": "true"}, "ENABLE_SMS"),
         ({"WEBHOOK_SIGNING_SECRET": "secret"}, "WEBHOOK_SIGNING_SECRET"),
         ({"WEBHOOK_SIGNING_SECRET": "whsec_c2hvcnQ="}, "WEBHOOK_SIGNING_SECRET"),
         ({"WEBHOOK_TIMEOUT_MS": "60001"}, "WEBHOOK_TIMEOUT_MS"),
@@ -109,7 +108,6 @@ def test_a_password_crosses_no_network_in_the_clear(settings: Any) -> None:
         ({"WEBHOOK_SIGNING_SECRET": SECRET}, "WEBHOOK_SIGNING_SECRET has no effect without ENABLE_WEBHOOK=true"),
         ({"SMTP_PASSWORD": "hunter2"}, "SMTP_PASSWORD has no effect without SMTP_USER"),
         ({"SMTP_PORT": "465", "SMTP_TLS": "starttls"}, "SMTP_TLS=starttls on port 465"),
-        ({"TWILIO_ACCOUNT_SID": "AC1"}, "TWILIO_ACCOUNT_SID has no effect in this version"),
         ({"SMTP_HOTS": "mail"}, "SMTP_HOTS is not a variable of this worker; did you mean SMTP_HOST?"),
     ],
 )

@@ -79,11 +79,20 @@ class EgressClient:
     Without `rules` it trusts the URLs it is given, as an operator's are: any address, port and scheme.
     """
 
-    def __init__(self, any_public: Door, only_listed: Door, rules: AddressRules | None, *, repeat: bool) -> None:
+    def __init__(
+        self,
+        any_public: Door,
+        only_listed: Door,
+        rules: AddressRules | None,
+        *,
+        repeat: bool,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self._any_public = any_public
         self._only_listed = only_listed
         self._rules = rules
         self._repeat = repeat
+        self._kept_bytes = kept_bytes
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float) -> EgressReply:
         """Send exactly these bytes; the time limit covers the name, the connection and the whole answer.
@@ -117,7 +126,7 @@ class EgressClient:
 
     async def _exchange(self, order: Order, trip: Trip) -> EgressReply:
         response = await self._answered(order, trip)
-        body, whole = await _excerpt(response, order.deadline)
+        body, whole = await _excerpt(response, order.deadline, self._kept_bytes)
         response.release()  # Its connection is kept only if nothing of the body is still to come.
         return EgressReply(response.status, response.headers, body, whole, response.remote)
 
@@ -140,12 +149,12 @@ async def _sent(session: aiohttp.ClientSession, order: Order) -> NotingResponse:
     return cast("NotingResponse", response)  # The sessions' `response_class`.
 
 
-async def _excerpt(response: NotingResponse, deadline: float) -> tuple[bytes, bool]:
+async def _excerpt(response: NotingResponse, deadline: float, most: int) -> tuple[bytes, bool]:
     """Read what is kept of the body; the second value tells whether that was all of it."""
     kept = bytearray()
     try:
         async with asyncio.timeout_at(deadline):
-            while len(kept) < KEPT_BYTES and (piece := await response.content.read(KEPT_BYTES - len(kept))):
+            while len(kept) < most and (piece := await response.content.read(most - len(kept))):
                 kept += piece
     except (TimeoutError, *FAILURES):
         return bytes(kept), False
@@ -172,11 +181,13 @@ async def egress(
 
 
 @asynccontextmanager
-async def trusted_egress(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[EgressClient]:
+async def trusted_egress(
+    *, tls: ssl.SSLContext | None = None, kept_bytes: int = KEPT_BYTES
+) -> AsyncIterator[EgressClient]:
     """Open a client for addresses that an operator configured (a provider's): the same limits, any address.
 
     It sends nothing twice by itself: a provider may charge for each.
     """
     async with AsyncExitStack() as opened:
         door = await opened_door(opened, Turnstile(None, only_listed=False), tls, None)
-        yield EgressClient(door, door, None, repeat=False)
+        yield EgressClient(door, door, None, repeat=False, kept_bytes=kept_bytes)

@@ -18,42 +18,13 @@ from worker_runtime.settings.kinds import (
     Milliseconds,
     NoEffectYet,
     NotInThisVersion,
-    Port,
     WebAddress,
 )
-
-PHONE = r"\+[1-9]\d{6,14}|[A-Za-z0-9 ]{1,11}"
 
 
 class LaterVariables(BaseSettings):
     """Features of later versions."""
 
-    enable_sms: Annotated[bool, NotInThisVersion("SMS delivery"), Allowed("false")] = Field(
-        default=False,
-        description="deliver SMS",
-    )
-    sms_provider: Annotated[Literal["twilio", "messagebird", "mock"], NoEffectYet("SMS delivery")] = Field(
-        "mock", description="who sends SMS"
-    )
-    sms_from: Annotated[str | None, Field(pattern=f"^({PHONE})$"), NoEffectYet("SMS delivery")] = Field(
-        None, description="sender of SMS: a number in E.164 or up to 11 letters and digits"
-    )
-    twilio_account_sid: Annotated[str | None, NoEffectYet("SMS delivery")] = Field(None, description="Twilio account")
-    twilio_auth_token: Annotated[SecretStr | None, NoEffectYet("SMS delivery")] = Field(
-        None, description="Twilio token"
-    )
-    twilio_api_base_url: Annotated[WebAddress | None, NoEffectYet("SMS delivery")] = Field(
-        None, description="Twilio's address, for tests and proxies"
-    )
-    messagebird_access_key: Annotated[SecretStr | None, NoEffectYet("SMS delivery")] = Field(
-        None, description="MessageBird key"
-    )
-    callback_port: Annotated[Port | None, NotInThisVersion("receiving provider callbacks"), Allowed("nothing")] = Field(
-        None, description="port for provider callbacks and unsubscribe links"
-    )
-    public_base_url: Annotated[WebAddress | None, NoEffectYet("provider callbacks and unsubscribe links")] = Field(
-        None, description="how the outside reaches `CALLBACK_PORT`"
-    )
     enable_text_extraction: Annotated[bool, NoEffectYet("the ingestion-worker")] = Field(
         default=True,
         description="extract text from documents",

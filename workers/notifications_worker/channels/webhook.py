@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
-from notifications_worker.channel import Accepted, ChannelName, Circuit, NotAccepted, Reply, Route, Verdict
+from notifications_worker.channel import Accepted, ChannelKind, Circuit, NotAccepted, Reply, Route, Verdict
 from notifications_worker.channels.webhook_endpoints import RegisteredEndpoints, UrlsOnly
 from notifications_worker.channels.webhook_order import InLines, NoOrder
 from notifications_worker.channels.webhook_replies import (
@@ -23,6 +23,7 @@ from notifications_worker.channels.webhook_replies import (
     verdict_on_answer,
     verdict_on_failure,
 )
+from notifications_worker.channels.webhook_settings import WebhookSettings
 from notifications_worker.channels.webhook_signature import message_id, signed_headers
 from notifications_worker.store import EndpointStore
 from worker_runtime.bullmq.lines import Lines
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from notifications_worker.channels.webhook_endpoints import Endpoint, EndpointBook
     from notifications_worker.channels.webhook_order import EndpointOrder
     from notifications_worker.notification import Notification
-    from notifications_worker.settings import NotificationsSettings
     from worker_runtime.egress import EgressClient, EgressReply
     from worker_runtime.job import Job
     from worker_runtime.redis.connection import RedisConnection
@@ -67,7 +67,7 @@ class WebhookMessage:
 class WebhookChannel:
     """See `Channel`. `now` is the clock that signatures are dated by, in seconds since the epoch."""
 
-    name: ClassVar[ChannelName] = ChannelName.WEBHOOK
+    name: ClassVar[str] = "WEBHOOK"
     keeps_payload: ClassVar[bool] = True
     providers: tuple[str, ...] = (PROVIDER,)
     circuits: tuple[str, ...] = ()
@@ -210,7 +210,7 @@ def _reply(message: WebhookMessage, reply: EgressReply | None = None) -> Reply:
 
 
 @asynccontextmanager
-async def webhook_channel(settings: NotificationsSettings) -> AsyncIterator[WebhookChannel]:
+async def webhook_channel(settings: WebhookSettings) -> AsyncIterator[WebhookChannel]:
     """Open the channel; connections are made when the first message needs one and closed on leaving."""
     async with AsyncExitStack() as opened:
         client = await opened.enter_async_context(egress(settings))
@@ -229,10 +229,13 @@ def _database(url: str) -> Database:
 
 
 @asynccontextmanager
-async def _redis(settings: NotificationsSettings) -> AsyncIterator[RedisConnection]:
+async def _redis(settings: WebhookSettings) -> AsyncIterator[RedisConnection]:
     redis = redis_connection(settings.redis_address(), client_name="notifications-worker order")
     await redis.open()
     try:
         yield redis
     finally:
         await redis.close()
+
+
+KIND = ChannelKind(WebhookSettings, webhook_channel)

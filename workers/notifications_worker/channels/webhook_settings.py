@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings
 
 from notifications_worker.channels.webhook_signature import read_key
-from worker_runtime.settings import Allowed, Milliseconds
+from worker_runtime.settings import Allowed, Milliseconds, WorkerSettings
 
 if TYPE_CHECKING:
     from notifications_worker.channels.webhook_signature import Key
@@ -21,7 +20,7 @@ def _signing_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-class WebhookSettings(BaseSettings):
+class WebhookSettings(WorkerSettings):
     """Webhooks."""
 
     enable_webhook: bool = Field(default=False, description="deliver webhooks; otherwise their queue is left alone")
@@ -43,10 +42,14 @@ class WebhookSettings(BaseSettings):
         secret = self.webhook_signing_secret
         return (read_key(secret.get_secret_value()),) if secret else ()
 
-    def webhook_warnings(self) -> list[str]:
-        """Return what is allowed and probably not meant."""
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        found = super().warnings()
         if self.enable_webhook and not self.webhook_signing_secret:
-            return ["no WEBHOOK_SIGNING_SECRET: webhooks to endpoints without a secret of their own go unsigned"]
+            return [
+                *found,
+                "no WEBHOOK_SIGNING_SECRET: webhooks to endpoints without a secret of their own go unsigned",
+            ]
         if self.webhook_signing_secret and not self.enable_webhook:
-            return ["WEBHOOK_SIGNING_SECRET has no effect without ENABLE_WEBHOOK=true"]
-        return []
+            return [*found, "WEBHOOK_SIGNING_SECRET has no effect without ENABLE_WEBHOOK=true"]
+        return found
