@@ -60,6 +60,7 @@ PRODUCT_VARIABLES = (
     "SMS_",
     "SMTP_",
     "START_TIMEOUT_MS",
+    "WEBHOOK_",
     "TWILIO_",
 )
 

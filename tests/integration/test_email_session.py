@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from notifications_worker.channel import Circuit
-from notifications_worker.channels.smtp_pool import PoolLimits, SmtpPool
 from notifications_worker.channels.smtp_replies import Fault, SmtpFailure, Stage, classify
-from notifications_worker.channels.smtp_session import Envelope, Patience, Relay, hello_name
+from notifications_worker.channels.smtp_session import Envelope, Relay, hello_name
 from scripted_smtp import (
     ACCEPT_AND_CLOSE,
     ACCEPT_AND_HANG,
@@ -23,47 +21,17 @@ from scripted_smtp import (
     Step,
 )
 from scripted_smtp import Stage as At
+from smtp_pools import MAIL, PIPELINING, PLAIN, failure, pool_of, relay, trusting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-IMPATIENT = Patience(connect=0.3, command=0.3, message=0.3, goodbye=0.3)
-MAIL = Envelope("noreply@intelliflow.com", "ada@example.com", b"Subject: hello\r\n\r\n.dot\r\nbody\r\n", "<1@x>")
-
-
-def relay(server: ScriptedSmtp, **changes: Any) -> Relay:
-    chosen: dict[str, Any] = {"tls": "off", "hello": "worker.test", "patience": IMPATIENT, **changes}
-    return Relay("127.0.0.1", server.port, **chosen)
-
-
-def trusting(server: ScriptedSmtp) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    server.authority.configure_trust(context)
-    return context
-
-
-@asynccontextmanager
-async def pool_of(relay: Relay, **limits: Any) -> AsyncIterator[SmtpPool]:
-    pool = SmtpPool(relay, PoolLimits(**limits))
-    try:
-        yield pool
-    finally:
-        await pool.close()
-
-
-async def failure(server: ScriptedSmtp, **changes: Any) -> SmtpFailure:
-    async with pool_of(relay(server, **changes)) as pool:
-        with pytest.raises(SmtpFailure) as caught:
-            await pool.transmit(MAIL)
-        return caught.value
 
 
 async def test_a_message_arrives_as_it_was_written() -> None:
     async with ScriptedSmtp() as server, pool_of(relay(server)) as pool:
         said = await pool.transmit(MAIL)
 
-    assert said == "2.0.0 Ok: queued as 4F2A"
+    assert said == (250, "2.0.0 Ok: queued as 4F2A", f"127.0.0.1:{server.port}")
     [accepted] = server.accepted
     assert (accepted.sender, accepted.recipient) == (MAIL.sender, MAIL.recipient)
     assert (
@@ -88,8 +56,9 @@ STAGES: dict[At, Stage] = {
     "reply", ["421 4.3.2 closing", "451 4.3.0 not now", "550 5.7.1 no", "554 5.0.0 a\n5.0.0 b", "500 what"]
 )
 @pytest.mark.parametrize("at", STAGES)
-async def test_a_reply_is_told_with_its_stage(at: At, reply: str) -> None:
-    async with ScriptedSmtp() as server:
+@pytest.mark.parametrize("extensions", [PLAIN, PIPELINING])
+async def test_a_reply_is_told_with_its_stage(at: At, reply: str, extensions: tuple[str, ...]) -> None:
+    async with ScriptedSmtp(extensions=extensions) as server:
         server.always(at, reply)
         failed = await failure(server, username="worker", password="secret")
 

@@ -66,7 +66,6 @@ def test_what_nobody_works_yet_and_what_nobody_sends_is_warned_about(
     assert len(settings.rules()) == 3
     waiting = "the jobs wait for yours, or for a later version"
     assert warnings_about(settings) == [
-        f"{path}:2: rules.0.webhook: no worker of this version delivers webhooks: {waiting}",
         f"{path}:3: rules.1.ingest: no worker of this version reads documents: {waiting}",
         f"{path}:4: rules.2.event: lead.craeted has no contract; did you mean lead.created?",
     ]

@@ -72,7 +72,6 @@ SEED_AND_CONTRACT_DEFAULTS = {
     "enable_ocr": False,
     "enable_embeddings": False,
     "ocr_engine": "tesseract",
-    "enable_webhook": False,
     "document_timeout_ms": 60_000,
     "embedding_provider": "local",
     "job_queue_enabled": True,
@@ -152,7 +151,6 @@ def test_all_problems_are_told_together_each_with_what_is_allowed(monkeypatch: p
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ENABLE_WEBHOOK", "true"),
         ("ENABLE_OCR", "true"),
         ("ENABLE_EMBEDDINGS", "true"),
     ],
@@ -170,7 +168,6 @@ def test_what_this_version_cannot_do_is_refused_not_ignored(
     ("name", "value"),
     [
         ("OCR_ENGINE", "crystal-ball"),
-        ("WEBHOOK_SIGNING_SECRET", "secret"),
         ("EGRESS_ALLOWED_CIDRS", "10.0.0.0/8,300.0.0.1"),
         ("EMBEDDING_PROVIDER", "oracle"),
         ("JOB_QUEUE_DATABASE_URL", "mysql://x/y"),
@@ -297,7 +294,7 @@ def test_secrets_are_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush3" not in shown
     assert "hush4" not in str(settings.public())
     assert settings.public()["redisUrl"] == "***"
-    given(monkeypatch, REDIS_URL="smtp://u:hush5@host", WEBHOOK_SIGNING_SECRET="hush6")
+    given(monkeypatch, REDIS_URL="smtp://u:hush5@host", DATABASE_URL="mysql://u:hush6@host")
     assert "hush" not in str(problems(SomeSettings))
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 # Delivering is another worker's part, and that this version has none for these queues is no reason to refuse a rule:
 # a Node worker may be there.
 UNATTENDED = {
-    "WEBHOOK": "no worker of this version delivers webhooks: the jobs wait for yours, or for a later version",
     "TEXT_EXTRACTION": "no worker of this version reads documents: the jobs wait for yours, or for a later version",
 }
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings
 
 from notifications_worker.limits import TenantLimit
-from notifications_worker.notification import ChannelName
 from notifications_worker.preferences import QuietHours
-from worker_runtime.settings import Allowed, Milliseconds
+from worker_runtime.settings import Allowed, Milliseconds, WorkerSettings
+from worker_runtime.settings.queues import ADDRESSEES
 
 if TYPE_CHECKING:
     from notifications_worker.preferences import Hook
@@ -65,7 +64,7 @@ def _importable(name: str) -> str:
 
 
 def _channels(text: str) -> str:
-    if strangers := {one.strip() for one in text.split(",") if one.strip()} - set(ChannelName):
+    if strangers := {one.strip() for one in text.split(",") if one.strip()} - set(ADDRESSEES):
         raise ValueError(f"names {', '.join(sorted(strangers))}")
     return text
 
@@ -74,7 +73,7 @@ Channels = Annotated[str, AfterValidator(_channels), Allowed("EMAIL, SMS and WEB
 MOST = "most notifications of one tenant per duration, over all replicas; 0 = no limit"
 
 
-class DeliverySettings(BaseSettings):
+class DeliverySettings(WorkerSettings):
     """Limits, quiet hours and history of deliveries."""
 
     delivery_history_days: Annotated[int, Field(ge=7, le=3650)] = Field(

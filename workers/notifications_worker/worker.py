@@ -58,11 +58,11 @@ class NotificationsWorker(Worker[NotificationsSettings]):
                 *books.loops,
                 *await opened.enter_async_context(opened_callbacks(runtime.settings, doors)),
             ]
-            for queue, open_channel in CHANNELS.items():
+            for queue, kind in CHANNELS.items():
                 if not runtime.settings.enabled(queue):
                     runtime.leave_alone(queue)
                     continue
-                channel = await opened.enter_async_context(open_channel(runtime.settings))
+                channel = await opened.enter_async_context(kind.open(runtime.settings))
                 loops.append(consumer(runtime, queue, channel, books))
             yield loops
 

@@ -6,12 +6,10 @@ feature on stops the start with a line that says so, rather than being ignored.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from pathlib import Path  # noqa: TC003  pydantic reads annotations
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from worker_runtime.settings.groups import DatabaseUrl  # noqa: TC001  pydantic reads annotations
@@ -24,30 +22,9 @@ from worker_runtime.settings.kinds import (
 )
 
 
-def _signing_secret(value: SecretStr) -> SecretStr:
-    kind, _, encoded = value.get_secret_value().partition("_")
-    try:
-        usable = kind == "whsec" and bool(base64.b64decode(encoded, validate=True))
-    except binascii.Error:
-        usable = False
-    if not usable:
-        raise ValueError("not whsec_ followed by base64")
-    return value
-
-
-SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret), Allowed("whsec_ and base64")]
-
-
 class LaterVariables(BaseSettings):
     """Features of later versions."""
 
-    enable_webhook: Annotated[bool, NotInThisVersion("webhook delivery"), Allowed("false")] = Field(
-        default=False,
-        description="deliver webhooks",
-    )
-    webhook_signing_secret: Annotated[SigningSecret | None, NoEffectYet("webhook delivery")] = Field(
-        None, description="signs webhooks"
-    )
     enable_text_extraction: Annotated[bool, NoEffectYet("the ingestion-worker")] = Field(
         default=True,
         description="extract text from documents",

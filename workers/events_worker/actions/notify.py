@@ -1,20 +1,27 @@
-"""`notify`: a message to one person, by e-mail, SMS or webhook."""
+"""`notify`: a message to one person, over a channel of the notifications-worker."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from events_worker.actions.action import Action, ExpressionField, Name, Priority, TextField
+from worker_runtime.settings.queues import ADDRESSEES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from events_worker.actions.action import Occasion, PlannedJob
 
-Channel = Literal["EMAIL", "SMS", "WEBHOOK"]
-ADDRESS_FIELD: Mapping[Channel, str] = {"EMAIL": "email", "SMS": "phone", "WEBHOOK": "webhookUrl"}
+
+def _known(channel: str) -> str:
+    if channel not in ADDRESSEES:
+        raise ValueError(f"is none of {', '.join(ADDRESSEES)}")
+    return channel
+
+
+Channel = Annotated[str, AfterValidator(_known)]
 
 
 class Notify(Action):
@@ -30,8 +37,8 @@ class Notify(Action):
 
     @model_validator(mode="after")
     def _says_something_to_somebody(self) -> Notify:
-        if ADDRESS_FIELD[self.channel] not in self.recipient:
-            raise ValueError(f"recipient.{ADDRESS_FIELD[self.channel]} is missing, {self.channel} needs it")
+        if ADDRESSEES[self.channel] not in self.recipient:
+            raise ValueError(f"recipient.{ADDRESSEES[self.channel]} is missing, {self.channel} needs it")
         if (self.template is None) == (self.body is None):
             raise ValueError("needs either template (with data) or body (with subject)")
         if self.body is not None and self.data:
@@ -62,7 +69,7 @@ class Notify(Action):
 
 def notification(
     occasion: Occasion,
-    channel: Channel,
+    channel: str,
     priority: Priority,
     notification_id: str,
     recipient: Mapping[str, str],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from notifications_worker.channel import ChannelName
-
 if TYPE_CHECKING:
     from notifications_worker.suppression import Suppressions
 
@@ -24,13 +22,13 @@ class OptOuts:
 
     async def stop(self, tenant: str | None, number: str) -> None:
         """Send nothing to a number any more: for a tenant, or for all. May be said twice."""
-        await self._suppressions.add(tenant or EVERY_TENANT, ChannelName.SMS, number, OPTED_OUT)
+        await self._suppressions.add(tenant or EVERY_TENANT, "SMS", number, OPTED_OUT)
 
     async def start(self, tenant: str | None, number: str) -> None:
         """Send to a number again, unless something else keeps us from it. May be said twice."""
         whose = tenant or EVERY_TENANT
-        if await self._suppressions.reason(whose, ChannelName.SMS, number) == OPTED_OUT:
-            await self._suppressions.remove(whose, ChannelName.SMS, number)
+        if await self._suppressions.reason(whose, "SMS", number) == OPTED_OUT:
+            await self._suppressions.remove(whose, "SMS", number)
 
 
 class SharedSuppressions:

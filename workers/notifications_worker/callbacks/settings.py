@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings
 
-from worker_runtime.settings import Port  # noqa: TC001  pydantic reads annotations
+from worker_runtime.settings import Port, WorkerSettings
 from worker_runtime.settings.kinds import WebAddress  # noqa: TC001  pydantic reads annotations
 
 __all__ = ["CallbackSettings"]
 
 
-class CallbackSettings(BaseSettings):
+class CallbackSettings(WorkerSettings):
     """Provider callbacks."""
 
     callback_host: str = Field("127.0.0.1", min_length=1, description="address the callback server listens on")

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from notifications_worker.callbacks.about import PARAMETER, About
-from notifications_worker.channel import ChannelName, Route
+from notifications_worker.channel import ChannelKind, Route
 from notifications_worker.channels.sms_message import SmsMessage
 from notifications_worker.channels.sms_messagebird import MessageBirdSms
 from notifications_worker.channels.sms_mock import MockSms
 from notifications_worker.channels.sms_number import e164, shown
 from notifications_worker.channels.sms_segments import segment
+from notifications_worker.channels.sms_settings import SmsSettings
 from notifications_worker.templates import Templates
 from worker_runtime.clock import SystemClock
 from worker_runtime.egress import trusted_egress
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from notifications_worker.channels.sms_provider import SmsProvider
     from notifications_worker.channels.sms_settings import SmsProviderName
     from notifications_worker.notification import Content, Notification
-    from notifications_worker.settings import NotificationsSettings
     from worker_runtime.egress import EgressClient
     from worker_runtime.job import Job
 
@@ -38,7 +38,7 @@ KEPT_BYTES = 262_144
 class SmsChannel:
     """See `Channel`."""
 
-    name: ClassVar[ChannelName] = ChannelName.SMS
+    name: ClassVar[str] = "SMS"
     keeps_payload: ClassVar[bool] = False  # A text may be a code that opens an account.
 
     def __init__(
@@ -99,7 +99,7 @@ class SmsChannel:
 
 
 @asynccontextmanager
-async def sms_channel(settings: NotificationsSettings) -> AsyncIterator[SmsChannel]:
+async def sms_channel(settings: SmsSettings) -> AsyncIterator[SmsChannel]:
     """Open the channel; connections are made when the first message needs one and closed on leaving."""
     async with trusted_egress(kept_bytes=KEPT_BYTES) as http:
         yield SmsChannel(
@@ -110,7 +110,7 @@ async def sms_channel(settings: NotificationsSettings) -> AsyncIterator[SmsChann
         )
 
 
-def provider(name: SmsProviderName, settings: NotificationsSettings, http: EgressClient) -> SmsProvider:
+def provider(name: SmsProviderName, settings: SmsSettings, http: EgressClient) -> SmsProvider:
     """Return the account that the settings name."""
     match name:
         case "twilio":
@@ -129,7 +129,7 @@ def provider(name: SmsProviderName, settings: NotificationsSettings, http: Egres
             return MockSms()
 
 
-def _twilio(settings: NotificationsSettings, http: EgressClient) -> SmsProvider:
+def _twilio(settings: SmsSettings, http: EgressClient) -> SmsProvider:
     # Half a second and 15 MB, for those who use it.
     from notifications_worker.channels.sms_twilio import TwilioSms  # noqa: PLC0415
 
@@ -144,7 +144,7 @@ def _twilio(settings: NotificationsSettings, http: EgressClient) -> SmsProvider:
     )
 
 
-def status_url(settings: NotificationsSettings | None, provider: str) -> Callable[[SmsMessage], str | None]:
+def status_url(settings: SmsSettings | None, provider: str) -> Callable[[SmsMessage], str | None]:
     """Return what tells the address a provider should call about a message; none when nobody listens there."""
     base = settings.callback_url(f"/callbacks/{provider}/status") if settings else None
 
@@ -157,3 +157,6 @@ def status_url(settings: NotificationsSettings | None, provider: str) -> Callabl
 
 def _revealed(secret: SecretStr | None) -> str:
     return secret.get_secret_value() if secret else ""
+
+
+KIND = ChannelKind(SmsSettings, sms_channel)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings
 
+from notifications_worker.callbacks.settings import CallbackSettings
 from worker_runtime.settings import Allowed
 from worker_runtime.settings.kinds import WebAddress  # noqa: TC001  pydantic reads annotations
 
@@ -47,7 +47,7 @@ Sender = Annotated[
 AccountSid = Annotated[str, AfterValidator(_account), Allowed("AC and letters or digits, as Twilio's console shows it")]
 
 
-class SmsSettings(BaseSettings):
+class SmsSettings(CallbackSettings):
     """SMS."""
 
     enable_sms: bool = Field(default=False, description="deliver SMS; otherwise its queue is left alone")
@@ -118,11 +118,11 @@ class SmsSettings(BaseSettings):
             )
         return found
 
-    def sms_warnings(self) -> list[str]:
-        """Return what is allowed and probably not meant."""
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        found = super().warnings()
         if not self.enable_sms:
-            return []
-        found = []
+            return found
         if self.sms_provider == "mock":
             found.append("SMS_PROVIDER=mock: no SMS is sent to anybody; results name the provider as mock")
         if "messagebird" in self.sms_providers and not self.messagebird_signing_key:
