@@ -211,7 +211,7 @@ async def test_what_the_first_may_have_got_the_other_company_is_not_asked_for(
 ) -> None:
     company.always(ACCEPT_AND_FAIL)
     # So that the first company's circuit is still open when the text is looked at again.
-    circuit = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1", "CIRCUIT_BREAKER_RESET_TIMEOUT_MS": "12000"}
+    circuit = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1", "CIRCUIT_BREAKER_RESET_TIMEOUT_MS": "8000"}
     async with worker(redis_url, **at(company), **behind(other_company), **circuit):
         await queue.add(notification(1))
         await until(lambda: finished(queue, completed=1), 60)

@@ -55,7 +55,11 @@ async def test_a_template_gives_its_text() -> None:
         ("0049 171", {"body": "x"}, "recipient.phone is not a number in E.164"),
         (NUMBER, {}, "content.body is missing"),
         (NUMBER, {"body": " \n"}, "content.body is empty"),
-        (NUMBER, {"body": "x", "attachments": [{"filename": "a.pdf", "storageKey": "a"}]}, "content.attachments cannot travel by SMS"),
+        (
+            NUMBER,
+            {"body": "x", "attachments": [{"filename": "a.pdf", "storageKey": "a"}]},
+            "content.attachments cannot travel by SMS",
+        ),
         (NUMBER, {"body": "x" * 1531}, "content.body takes 11 SMS, and at most 10 are sent"),
         (NUMBER, {"body": "я" * 671}, "content.body takes 11 SMS, and at most 10 are sent"),
     ],
