@@ -53,7 +53,9 @@ PRODUCT_VARIABLES = (
     "OTEL_",
     "OUTBOX_",
     "PUBLIC_BASE_URL",
+    "PREFERENCES_HOOK",
     "QUEUE_",
+    "QUIET_",
     "REDIS_",
     "RETRY_",
     "SHUTDOWN_TIMEOUT_MS",
@@ -61,6 +63,8 @@ PRODUCT_VARIABLES = (
     "SMTP_",
     "START_TIMEOUT_MS",
     "WEBHOOK_",
+    "SLACK_",
+    "TENANT_",
     "TWILIO_",
 )
 

@@ -83,7 +83,7 @@ async def worker(redis_url: str, **variables: str) -> AsyncIterator[asyncio.subp
             said = await reading
             await process.wait()
         assert NUMBER[1:] not in said.decode()
-        assert "4711" not in said.decode()
+        assert "wombat" not in said.decode()
 
 
 def at(company: SmsServer, **more: str) -> dict[str, str]:
@@ -112,7 +112,7 @@ def notification(number: int, **changes: Any) -> NewJob:
         "tenantId": "t-1",
         "channel": "SMS",
         "recipient": {"phone": NUMBER},
-        "content": {"body": f"Your code is 4711-{number}"},
+        "content": {"body": f"Your code is wombat-{number}"},
     }
     return NewJob("send", payload | changes, job_id=f"n-{number}")
 
@@ -139,7 +139,7 @@ async def test_a_job_becomes_a_text(
         [text] = await company.arrived(1, seconds=30)
         await until(lambda: finished(queue, completed=1), 20)
 
-    assert (text.to, text.body) == (NUMBER, "Your code is 4711-1")
+    assert (text.to, text.body) == (NUMBER, "Your code is wombat-1")
     told = await result(redis, "n-1")
     assert (told["success"], told["providerMessageId"]) == (True, text.sid)
 
@@ -156,7 +156,7 @@ async def test_what_was_accepted_in_silence_is_looked_up_and_not_sent_again(
     texts = {text.body: text.sid for text in company.messages}
     assert len(company.messages) == len(texts) == 3
     for number in range(3):
-        assert (await result(redis, f"n-{number}"))["providerMessageId"] == texts[f"Your code is 4711-{number}"]
+        assert (await result(redis, f"n-{number}"))["providerMessageId"] == texts[f"Your code is wombat-{number}"]
         assert await field(redis, f"n-{number}", "atm") == "1"
 
 
@@ -189,7 +189,7 @@ async def test_an_outage_burns_nothing_and_ends_by_itself(
         company.always(None)
         await until(lambda: finished(queue, completed=30), 90)
 
-    assert sorted(text.body for text in company.messages) == sorted(f"Your code is 4711-{n}" for n in range(30))
+    assert sorted(text.body for text in company.messages) == sorted(f"Your code is wombat-{n}" for n in range(30))
     assert {await field(redis, f"n-{number}", "atm") for number in range(30)} == {"1"}
 
 
@@ -264,7 +264,7 @@ async def test_who_says_stop_gets_no_more_and_who_says_start_does(
         await queue.add(notification(3))
         await until(lambda: finished(queue, completed=2, failed=1), 30)
 
-    assert [one.body for one in company.messages] == ["Your code is 4711-1", "Your code is 4711-3"]
+    assert [one.body for one in company.messages] == ["Your code is wombat-1", "Your code is wombat-3"]
     assert await field(redis, "n-2", "failedReason") == "SUPPRESSED: nothing is sent to this recipient: OPTED_OUT"
 
 

@@ -18,8 +18,6 @@ from worker_runtime.settings import (
     load,
     warnings_about,
 )
-from worker_runtime.settings.problems import ELSEWHERE
-from worker_runtime.settings.variables import variables_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -355,18 +353,3 @@ def test_the_view_for_health_uses_the_runbooks_names(monkeypatch: pytest.MonkeyP
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(WorkerSettings).queue_concurrency = 1  # type: ignore[misc]
-
-
-def test_variables_known_elsewhere_are_those_the_workers_have() -> None:
-    from events_worker.settings import EventsSettings  # noqa: PLC0415
-    from notifications_worker.settings import NotificationsSettings  # noqa: PLC0415
-
-    common = {variable.name for variable in variables_of(WorkerSettings)}
-    own = {
-        name
-        for kind in (EventsSettings, NotificationsSettings)
-        for variable in variables_of(kind)
-        for name in (variable.name, f"{variable.name}_FILE" if variable.secret else variable.name)
-        if variable.name not in common
-    }
-    assert own == ELSEWHERE

@@ -48,6 +48,9 @@ async def test_a_template_gives_its_text() -> None:
     assert message.body == message.body.rstrip()
 
 
+A_FILE = {"filename": "a", "storageKey": "a"}
+
+
 @pytest.mark.parametrize(
     ("phone", "content", "complaint"),
     [
@@ -57,7 +60,7 @@ async def test_a_template_gives_its_text() -> None:
         (NUMBER, {"body": " \n"}, "content.body is empty"),
         (
             NUMBER,
-            {"body": "x", "attachments": [{"filename": "a.pdf", "storageKey": "a"}]},
+            {"body": "x", "attachments": [{"filename": "a", "storageKey": "a"}]},
             "content.attachments cannot travel by SMS",
         ),
         (NUMBER, {"body": "x" * 1531}, "content.body takes 11 SMS, and at most 10 are sent"),

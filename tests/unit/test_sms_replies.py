@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from notifications_worker.channel import Circuit
 from notifications_worker.channels.sms_message import SmsMessage
-from notifications_worker.channels.sms_replies import Refusal, failed, masked, refused, retry_after_seconds, verdict
+from notifications_worker.channels.sms_replies import Refusal, failed, masked, refused, verdict
 from worker_runtime.egress import EgressRefused, NoAnswer, NotReached
+from worker_runtime.egress.retry_after import retry_after
 from worker_runtime.outcome import DeadLetter, Defer, Retry
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -107,7 +108,7 @@ def test_silence_is_unsent_only_before_a_connection(
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(value: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(value, NOW) == seconds
+    assert retry_after(value, NOW) == seconds
 
 
 @pytest.mark.parametrize(

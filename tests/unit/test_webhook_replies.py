@@ -12,11 +12,11 @@ from notifications_worker.channel import Circuit
 from notifications_worker.channels.webhook_replies import (
     accepted,
     excerpt,
-    retry_after,
     verdict_on_answer,
     verdict_on_failure,
 )
 from worker_runtime.egress import EgressRefused, NoAnswer, NotReached
+from worker_runtime.egress.retry_after import retry_after
 from worker_runtime.outcome import DeadLetter, Retry
 
 NOW = 1_767_225_600.0

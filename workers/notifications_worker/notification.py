@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from worker_runtime.settings.queues import ADDRESSEES
+from worker_runtime.settings.queues import ChannelName
 
 __all__ = ["Attachment", "ChannelName", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
 
@@ -48,9 +48,6 @@ def in_utc(moment: datetime) -> datetime:
 
 Identifier = Annotated[str, StringConstraints(min_length=1)]
 EmailAddress = Annotated[str, AfterValidator(bare_address), Field(json_schema_extra={"format": "idn-email"})]
-ChannelName = Annotated[
-    str, StringConstraints(pattern="^[A-Z][A-Z_]*$"), Field(description=f"One of {', '.join(ADDRESSEES)}.")
-]
 Moment = Annotated[datetime, AfterValidator(in_utc)]
 
 

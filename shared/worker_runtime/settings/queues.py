@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from worker_runtime.settings.kinds import Allowed, Attempts, KeyPart, Milliseconds, MillisecondsList
 
@@ -75,12 +75,17 @@ QUEUES = {
     "EMAIL": channel("email", "email", rate_limit_max=10, attempts=5),
     "SMS": channel("sms", "phone"),
     "WEBHOOK": channel("webhook", "webhookUrl", rate_limit_max=100, attempts=5),
+    "SLACK": channel("slack", "id"),
     "TEXT_EXTRACTION": KnownQueue(name="text-extraction"),
     "OCR_PROCESSING": KnownQueue(name="ocr-processing", defaults={"attempts": 2}),
     "EMBEDDING_GENERATION": KnownQueue(name="embedding-generation"),
 }
 # The channels of notifications, and what each needs of a recipient.
 ADDRESSEES = {key: queue.addressee for key, queue in QUEUES.items() if queue.addressee}
+if TYPE_CHECKING:
+    ChannelName = str
+else:
+    ChannelName = Literal[tuple(ADDRESSEES)]
 
 
 def known_queues(own: Iterable[str]) -> dict[str, KnownQueue]:
@@ -99,12 +104,16 @@ VARIABLE_OF = {
 
 
 class Queues(BaseModel):
-    """The options of queues of which something is said; a field is a queue's key in small letters."""
+    """The options of every queue; a field is a queue's key in small letters. What is more is a worker's own."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, QueueOptions]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_all(cls, said: dict[str, Any]) -> dict[str, Any]:
+        return {key.lower(): QueueOptions(**queue.defaults) for key, queue in QUEUES.items()} | said
+
     def of(self, queue: str) -> QueueOptions:
         """Return the options of the queue with that key (`EVENTS`); the defaults where nothing is said of it."""
-        said = (self.__pydantic_extra__ or {}).get(queue.lower())
-        return said or QueueOptions(**(QUEUES[queue].defaults if queue in QUEUES else {}))
+        return self.__pydantic_extra__.get(queue.lower()) or QueueOptions()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from events_worker.actions.action import Action, ExpressionField, Name, Priority, TextField
-from worker_runtime.settings.queues import ADDRESSEES
+from worker_runtime.settings.queues import ADDRESSEES, ChannelName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,19 +15,10 @@ if TYPE_CHECKING:
     from events_worker.actions.action import Occasion, PlannedJob
 
 
-def _known(channel: str) -> str:
-    if channel not in ADDRESSEES:
-        raise ValueError(f"is none of {', '.join(ADDRESSEES)}")
-    return channel
-
-
-Channel = Annotated[str, AfterValidator(_known)]
-
-
 class Notify(Action):
     """One job on the channel's queue; its id is that of (event, rule)."""
 
-    channel: Channel
+    channel: ChannelName
     priority: Priority = "NORMAL"
     recipient: dict[Literal["id", "email", "phone", "webhookUrl"], ExpressionField]
     template: Name | None = None

@@ -7,17 +7,14 @@ minute's quota and a connection that never came about are known not to have sent
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from notifications_worker.channel import Circuit, NotAccepted, Reply, Verdict
 from notifications_worker.channels.sms_errors import ErrorClass, KnownError, known_error
 from notifications_worker.channels.sms_number import shown
 from worker_runtime.egress import EgressRefused, NoAnswer, NotReached
+from worker_runtime.egress.retry_after import retry_after
 from worker_runtime.outcome import DeadLetter, Defer, Retry
 from worker_runtime.redaction import redact
 
@@ -25,14 +22,13 @@ if TYPE_CHECKING:
     from notifications_worker.channels.sms_message import SmsMessage
     from worker_runtime.egress import EgressReply
 
-__all__ = ["FAILURES", "Refusal", "failed", "masked", "not_understood", "refused", "retry_after_seconds"]
+__all__ = ["FAILURES", "Refusal", "failed", "masked", "not_understood", "refused"]
 
 FAILURES = (EgressRefused, NotReached, NoAnswer)
 OUTAGE_PAUSE_SECONDS = 5.0
 # A provider's own list may be a moment behind what it accepted.
 LOOK_UP_PAUSE_SECONDS = 5.0
 RATE_LIMIT_SECONDS = 60.0
-LONGEST_RETRY_AFTER_SECONDS = 3600.0
 LOGGED_CHARACTERS = 200
 
 _SERVER_ERROR = 500
@@ -102,13 +98,13 @@ def verdict(refusal: Refusal, now: float) -> Verdict:
         case ErrorClass.MISCONFIGURED:
             return Verdict(Defer("PROVIDER_MISCONFIGURED", sentence, OUTAGE_PAUSE_SECONDS), Circuit.MISCONFIGURED)
         case ErrorClass.RATE_LIMITED:
-            told = retry_after_seconds(refusal.retry_after, now)
+            told = retry_after(refusal.retry_after, now)
             seconds = RATE_LIMIT_SECONDS if told is None else max(told, 1.0)
             return Verdict(Defer("RATE_LIMITED", sentence, seconds), Circuit.WORKS)
         case ErrorClass.BUSY:
             return Verdict(Retry("PROVIDER_BUSY", sentence), Circuit.WORKS)
         case ErrorClass.UNKNOWN:
-            return _unknown(sentence, retry_after_seconds(refusal.retry_after, now) or 0.0)
+            return _unknown(sentence, retry_after(refusal.retry_after, now) or 0.0)
 
 
 def failed(provider: str, failure: Exception) -> NotAccepted:
@@ -134,22 +130,6 @@ def _unknown(sentence: str, at_least_seconds: float = 0.0) -> Verdict:
     seconds = max(LOOK_UP_PAUSE_SECONDS, at_least_seconds)
     reason = f"{sentence}: it may or may not have been accepted"
     return Verdict(Defer("DELIVERY_UNKNOWN", reason, seconds), Circuit.FAILED, unsent=False)
-
-
-def retry_after_seconds(value: str | None, now: float) -> float | None:
-    """Read a Retry-After header, seconds or a date, as whole seconds from `now`, at most an hour; None for no sense."""
-    if not value:
-        return None
-    try:
-        seconds = float(value) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value) else _until(value, now)
-    except (ValueError, TypeError):
-        return None
-    return min(max(math.ceil(seconds), 0.0), LONGEST_RETRY_AFTER_SECONDS)
-
-
-def _until(date: str, now: float) -> float:
-    moment = parsedate_to_datetime(date)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
 
 
 def masked(words: str, message: SmsMessage) -> str:

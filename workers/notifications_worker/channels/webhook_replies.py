@@ -6,13 +6,12 @@ it is being deployed would lose what it never saw.
 
 from __future__ import annotations
 
-import math
 import re
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from notifications_worker.channel import Circuit, Verdict
 from worker_runtime.egress import EgressRefused, NoAnswer, NotReached
+from worker_runtime.egress.retry_after import retry_after
 from worker_runtime.outcome import DeadLetter, Retry
 from worker_runtime.redaction import redact
 
@@ -25,10 +24,7 @@ GONE = 410
 THROTTLED = 429
 OVERLOADED = frozenset({THROTTLED, 502, 503, 504})
 OVERLOAD_FLOOR_SECONDS = 60.0
-# A receiver may ask for patience, not for the job to outlive its attempts.
-LONGEST_RETRY_AFTER_SECONDS = 3600.0
 KEPT_TEXT_BYTES = 16_384
-_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 # PostgreSQL cannot store the first, and no log needs the others.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -80,22 +76,11 @@ def _circuit(status: int) -> Circuit:
 def _floor(status: int, headers: Mapping[str, str], now: float) -> float:
     asked = retry_after(headers.get("Retry-After", ""), now) or 0.0
     least = OVERLOAD_FLOOR_SECONDS if status in OVERLOADED else 0.0
-    return max(least, min(asked, LONGEST_RETRY_AFTER_SECONDS))
+    return max(least, asked)
 
 
 def _patience(*, late: bool) -> float:
     return OVERLOAD_FLOOR_SECONDS if late else 0.0
-
-
-def retry_after(value: str, now: float) -> float | None:
-    """Read `Retry-After` as seconds from `now`: a number, rounded up, or a date, never below 0; garbage is `None`."""
-    text = value.strip()
-    if _SECONDS.fullmatch(text):
-        return float(math.ceil(float(text)))
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
 
 
 def excerpt(body: bytes, content_encoding: str = "") -> str:
