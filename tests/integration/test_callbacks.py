@@ -25,6 +25,7 @@ from notifications_worker.callbacks.opt_outs import EVERY_TENANT, SharedSuppress
 from notifications_worker.callbacks.routes import CallbackRoute, callback_routes
 from notifications_worker.callbacks.server import CallbackPortUnavailable, callback_server
 from notifications_worker.settings import NotificationsSettings
+from notifications_worker.unsubscribe_links import Subscription
 from worker_runtime.loops import StopSignal
 from worker_runtime.settings import load
 
@@ -386,3 +387,21 @@ async def test_without_a_database_the_log_says_what_became_of_a_message() -> Non
 
     [line] = lines
     assert (line["event"], line["status"], line["notificationId"]) == ("delivery_status", "delivered", "n-1")
+
+
+async def test_a_link_in_bulk_mail_unsubscribes_who_posts_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBLIC_BASE_URL", PUBLIC)
+    monkeypatch.setenv("UNSUBSCRIBE_SECRET", "s" * 32)
+    settings, suppressions = load(NotificationsSettings), RememberedSuppressions()
+    links = settings.unsubscribe_links()
+    assert links is not None
+    path = links.url(Subscription("t-1", "ada@example.com")).removeprefix(PUBLIC)
+    routes = callback_routes(settings, RememberedUpdates(), suppressions)
+    async with callback_server(routes, host="127.0.0.1", port=0) as server, aiohttp.ClientSession() as http:
+        doorstep = Doorstep(server, http)
+        assert await doorstep.asked(path, {}) == 200
+        assert not suppressions.kept
+        assert await doorstep.posted(path, {"List-Unsubscribe": "One-Click"}, {}) == 200
+        assert await doorstep.posted(path + "x", {"List-Unsubscribe": "One-Click"}, {}) == 404
+
+    assert suppressions.kept == {("t-1", "EMAIL", "ada@example.com"): "UNSUBSCRIBED"}

@@ -95,17 +95,18 @@ class Transmission:
 
     async def __call__(self, parcel: Parcel) -> Outcome:
         """Send it, or say why not now. Raises one of `ledger.UNAVAILABLE` as long as nothing was sent."""
-        routes, ends = self._channel.routes(parcel.message), []
+        routes, ends = self._channel.routes(parcel.message), list[_End]()
         for route in routes:
-            end = await self._over(route, parcel)
+            end = await self._over(route, parcel, [end.outcome for end in ends if not end.passed])
             ends.append(end)
             if not end.another_may:
                 return end.outcome
         return await self._until_one_may(routes, ends)
 
-    async def _over(self, route: AnyRoute, parcel: Parcel) -> _End:
+    async def _over(self, route: AnyRoute, parcel: Parcel, closed: Sequence[Outcome]) -> _End:
         try:
             async with self._breaker(route).guard() as call:
+                await self._must_not_be_behind(closed, parcel)
                 await self._must_be_due(route, parcel)
                 found = await self._claimed(route, parcel)
                 return await self._send(route, parcel, call, found)
@@ -117,6 +118,14 @@ class Transmission:
             return _End(told.outcome)
         except NotAccepted as untold:
             return _End(untold.verdict.outcome)
+
+    async def _must_not_be_behind(self, closed: Sequence[Outcome], parcel: Parcel) -> None:
+        """Have a provider that may have the message asked for it first, however long its circuit stays open."""
+        waits = [end.seconds for end in closed if isinstance(end, (Hold, Defer))]
+        if waits and isinstance(await self._ledger.look(parcel.sending), Doubtful):
+            reason = "it may have been sent, and who would know cannot be asked: the circuit is open"
+            seconds = min(waits) + self._random.uniform(0, SPREAD_SECONDS)
+            raise _NotTried(Defer("DELIVERY_UNKNOWN", reason, seconds))
 
     async def _must_be_due(self, route: AnyRoute, parcel: Parcel) -> None:
         if limited := await self._limits.wait(parcel.notification, route):
