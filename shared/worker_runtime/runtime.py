@@ -7,6 +7,7 @@ import contextlib
 import functools
 import time
 import uuid
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic
@@ -104,12 +105,16 @@ class Runtime(Generic[S]):
         gate: Gate | None = None,
         time_limit_seconds: float = 60.0,
         on_dead: OnDead | None = None,
+        reserve: int = 0,
     ) -> Consumer[M]:
-        """Return the loop that works a queue. `gate` says for how many seconds nothing should be fetched (0: go)."""
+        """Return the loop that works a queue. `gate` says for how many seconds nothing should be fetched (0: go).
+
+        `reserve`: see `EngineOptions`.
+        """
         settings, name = self.settings, self.settings.queue_name(queue)
         options = ConsumerOptions(
             settings.retry_policy(queue),
-            self._engine_options(queue),
+            replace(self._engine_options(queue), reserve=reserve),
             time_limit_seconds,
             settings.queue_max_payload_bytes,
             settings.max_defer_age_ms / 1000,

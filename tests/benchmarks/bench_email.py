@@ -96,7 +96,7 @@ def from_afar(folder: Path, mails: int, repeats: int, delay: float) -> list[dict
 
 @contextmanager
 def sink(*arguments: str) -> Iterator[int]:
-    command = [sys.executable, str(Path(__file__).with_name("smtp_sink.py")), *arguments]
+    command = [sys.executable, str(Path(__file__).with_name("far_mail_server.py")), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
         try:

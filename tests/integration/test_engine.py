@@ -112,6 +112,30 @@ async def test_urgent_first_then_in_order_then_by_priority_which_a_retry_keeps(q
     assert queue.ran == ["urgent", "first", "second", "high", "low", "low", "lower"]
 
 
+async def test_urgent_jobs_have_slots_that_no_other_job_gets(queue: Bench) -> None:
+    release = asyncio.Event()
+
+    async def held_unless_urgent(lease: Lease) -> Settlement:
+        if lease.job.id != b"urgent":
+            await release.wait()
+        return Complete()
+
+    async def ran(number: int) -> bool:
+        return len(queue.ran) == number
+
+    await queue.queue.add_bulk(jobs(6))
+    async with queue.engine(held_unless_urgent, replace(QUICK, concurrency=2, reserve=1)):
+        await until(lambda: ran(2))
+        for _ in range(3):
+            await queue.queue.add(NewJob("job", {}, job_id="urgent", lifo=True))
+            await queue.finished(1)
+            await queue.queue.remove_finished(["urgent"])
+        assert queue.ran == ["job-0", "job-1", "urgent", "urgent", "urgent"]
+        release.set()
+        await queue.finished(6)
+    assert len(queue.ran) == 9
+
+
 async def test_delayed_jobs_are_not_late(queue: Bench) -> None:
     late: list[float] = []
 

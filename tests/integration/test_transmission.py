@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import pytest_asyncio
 
-from notifications_worker.channel import Accepted, ChannelName, Circuit, NotAccepted, Route, Verdict
+from notifications_worker.channel import Accepted, Circuit, NotAccepted, Route, Verdict
 from notifications_worker.delivery import Delivery, Desk
 from notifications_worker.ledger import RedisLedger
 from notifications_worker.limits import Limits, TenantLimit
@@ -44,7 +44,7 @@ BARRED = NotAccepted(Verdict(Defer("PROVIDER_MISCONFIGURED", "wrong key", 1.0), 
 class TwoRoutes:
     """An SMS channel; `ends` has what each provider does next, and then it accepts."""
 
-    name: ClassVar[ChannelName] = ChannelName.SMS
+    name: ClassVar[str] = "SMS"
     keeps_payload: ClassVar[bool] = False
     providers: tuple[str, ...] = ("one", "two")
     circuits: tuple[str, ...] = ("one", "two")

@@ -1,28 +1,20 @@
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mails import notification
 from notifications_worker.channels import CHANNELS
-from notifications_worker.channels.email import email_channel, relay
+from notifications_worker.channels.email import relay
+from notifications_worker.channels.webhook_signature import read_key
 from notifications_worker.settings import NotificationsSettings
-from notifications_worker.unsubscribe_links import Subscription
-from scripted_smtp import ScriptedSmtp
 from worker_runtime.settings import SettingsError, load, warnings_about
-from worker_runtime.testing import job_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from notifications_worker.channels.dkim import PrivateKey
-
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NO_HISTORY = "no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history"
 
 
@@ -83,8 +75,10 @@ def test_tls_goes_by_the_port(settings: Any, variables: dict[str, str], tls: str
         ({"SMTP_CA_FILE": "/nowhere/ca.pem"}, "SMTP_CA_FILE"),
         ({"EMAIL_FROM": "nobody"}, "EMAIL_FROM"),
         ({"EMAIL_FROM": "a@example.com, b@example.com"}, "EMAIL_FROM"),
-        ({"ENABLE_SMS": "true"}, "ENABLE_SMS"),
-        ({"ENABLE_WEBHOOK": "true"}, "ENABLE_WEBHOOK"),
+        ({"WEBHOOK_SIGNING_SECRET": "secret"}, "WEBHOOK_SIGNING_SECRET"),
+        ({"WEBHOOK_SIGNING_SECRET": "whsec_c2hvcnQ="}, "WEBHOOK_SIGNING_SECRET"),
+        ({"WEBHOOK_TIMEOUT_MS": "60001"}, "WEBHOOK_TIMEOUT_MS"),
+        ({"WEBHOOK_DISABLE_AFTER_MS": "0"}, "WEBHOOK_DISABLE_AFTER_MS"),
         ({"SMTP_USER": "worker"}, "SMTP_USER is set and SMTP_PASSWORD is not"),
     ],
 )
@@ -110,9 +104,10 @@ def test_a_password_crosses_no_network_in_the_clear(settings: Any) -> None:
     [
         ({"ENABLE_EMAIL": "false"}, "ENABLE_EMAIL=false: no channel is on"),
         ({"SMTP_TLS": "off", "SMTP_HOST": "mail.example.com"}, "SMTP_TLS=off: mail crosses the network"),
+        ({"ENABLE_WEBHOOK": "true"}, "no WEBHOOK_SIGNING_SECRET: webhooks to endpoints without a secret of their own"),
+        ({"WEBHOOK_SIGNING_SECRET": SECRET}, "WEBHOOK_SIGNING_SECRET has no effect without ENABLE_WEBHOOK=true"),
         ({"SMTP_PASSWORD": "hunter2"}, "SMTP_PASSWORD has no effect without SMTP_USER"),
         ({"SMTP_PORT": "465", "SMTP_TLS": "starttls"}, "SMTP_TLS=starttls on port 465"),
-        ({"TWILIO_ACCOUNT_SID": "AC1"}, "TWILIO_ACCOUNT_SID has no effect in this version"),
         ({"SMTP_HOTS": "mail"}, "SMTP_HOTS is not a variable of this worker; did you mean SMTP_HOST?"),
     ],
 )
@@ -156,111 +151,16 @@ def test_every_channel_has_its_switch(settings: Any) -> None:
     assert all(isinstance(settings().enabled(queue), bool) for queue in CHANNELS)
 
 
-def dkim(key: PrivateKey) -> dict[str, str]:
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return {"DKIM_DOMAIN": "Example.COM", "DKIM_SELECTOR": "mail2026", "DKIM_PRIVATE_KEY": pem}
+def test_webhooks_are_off_and_their_secret_is_never_shown(settings: Any) -> None:
+    assert not settings().enabled("WEBHOOK")
+    assert settings().webhook_keys() == ()
+    loaded = settings(ENABLE_WEBHOOK="true", WEBHOOK_SIGNING_SECRET=SECRET)
 
-
-ED25519 = Ed25519PrivateKey.generate()
-SECRET = "a secret that is long enough for it"
-
-
-def test_mail_is_signed_when_there_is_a_key(settings: Any) -> None:
-    assert settings().signer() is None
-    chosen = settings(EMAIL_FROM="noreply@mail.example.com", **dkim(ED25519))
-
-    assert chosen.signer().name == "mail2026._domainkey.example.com"
-    assert warnings_about(chosen) == [NO_HISTORY]
-    assert "PRIVATE KEY" not in repr(chosen) + str(chosen.public())
-
-
-def test_a_key_may_come_in_a_file(settings: Any, tmp_path: Path) -> None:
-    variables = dkim(ED25519)
-    (tmp_path / "dkim.pem").write_text(variables.pop("DKIM_PRIVATE_KEY"), encoding="utf-8")
-
-    assert (
-        settings(DKIM_PRIVATE_KEY_FILE=str(tmp_path / "dkim.pem"), **variables).signer().algorithm == "ed25519-sha256"
+    assert (loaded.enabled("WEBHOOK"), loaded.webhook_timeout_ms, loaded.webhook_disable_after_ms) == (
+        True,
+        15_000,
+        432_000_000,
     )
-
-
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"DKIM_DOMAIN": "example.com"}, "DKIM_SELECTOR|DKIM_PRIVATE_KEY not set, and DKIM needs all three"),
-        ({"DKIM_DOMAIN": "not a domain"}, "DKIM_DOMAIN|not a "),
-        ({"DKIM_SELECTOR": "a;b"}, "DKIM_SELECTOR|not a "),
-        ({"DKIM_PRIVATE_KEY": "hunter2"}, "DKIM_PRIVATE_KEY|not a private key in PEM"),
-        ({"UNSUBSCRIBE_SECRET": "hunter2"}, "UNSUBSCRIBE_SECRET|shorter than 32 characters"),
-        ({"UNSUBSCRIBE_SECRET": f"{SECRET},hunter2"}, "UNSUBSCRIBE_SECRET|shorter than 32 characters"),
-        ({"STORAGE_URL": "https://example.com/files"}, "STORAGE_URL|neither a folder nor the URL"),
-        ({"TEMPLATES_DIR": "/nowhere"}, "TEMPLATES_DIR|not a folder"),
-        ({"SMTP_POOL_SIZE": "0"}, "SMTP_POOL_SIZE|is too small"),
-        ({"SMTP_MESSAGES_PER_CONNECTION": "many"}, "SMTP_MESSAGES_PER_CONNECTION|is not a whole number"),
-        ({"EMAIL_MAX_MESSAGE_BYTES": "1"}, "EMAIL_MAX_MESSAGE_BYTES|is too small"),
-    ],
-)
-def test_a_wrong_setting_of_mail_says_what_is_wrong(settings: Any, variables: dict[str, str], said: str) -> None:
-    [told] = problems(settings, **variables)
-
-    variable, _, sentence = said.partition("|")
-    assert told.startswith(variable)
-    assert sentence in told
-    assert "allowed: " in told
-    assert "hunter2" not in told
-
-
-def test_every_mistake_in_the_templates_is_told_at_the_start(settings: Any, tmp_path: Path) -> None:
-    (tmp_path / "hello.txt.j2").write_text("\n{% if %}", encoding="utf-8")
-    (tmp_path / "hello.subject.j2").write_text("{{ name | shout }}", encoding="utf-8")
-    [told] = problems(settings, TEMPLATES_DIR=str(tmp_path))
-
-    assert "hello.txt.j2:2: " in told
-    assert "hello.subject.j2:1: No filter named 'shout'" in told
-
-
-@pytest.mark.parametrize(
-    ("variables", "warning"),
-    [
-        (dkim(ED25519), "DKIM_DOMAIN=example.com does not go with EMAIL_FROM at intelliflow.com"),
-        (
-            dkim(rsa.generate_private_key(65537, 1024)) | {"DKIM_DOMAIN": "intelliflow.com"},
-            "DKIM_PRIVATE_KEY has 1024 bits",
-        ),
-        ({"UNSUBSCRIBE_SECRET": SECRET}, "UNSUBSCRIBE_SECRET has no effect without PUBLIC_BASE_URL"),
-        (
-            {"UNSUBSCRIBE_SECRET": SECRET, "PUBLIC_BASE_URL": "http://crm.example.com"},
-            "PUBLIC_BASE_URL is not https",
-        ),
-    ],
-)
-def test_what_would_make_mail_distrusted_is_warned_about(
-    settings: Any, variables: dict[str, str], warning: str
-) -> None:
-    told = [line for line in warnings_about(settings(**variables)) if line != NO_HISTORY]
-
-    assert len(told) == 1
-    assert told[0].startswith(warning)
-
-
-def test_links_need_a_secret_and_an_address(settings: Any) -> None:
-    assert settings().unsubscribe_links() is None
-    chosen = settings(UNSUBSCRIBE_SECRET=f"{SECRET}, {SECRET[::-1]}", PUBLIC_BASE_URL="https://crm.example.com")
-
-    assert chosen.unsubscribe_links().url(Subscription("t", "a")).startswith("https://crm.example.com/unsubscribe/")
-    assert SECRET not in repr(chosen) + str(chosen.public())
-
-
-async def test_the_pool_is_as_large_as_the_settings_say(settings: Any) -> None:
-    async with ScriptedSmtp(extensions=()) as server:
-        chosen = settings(
-            SMTP_HOST="127.0.0.1", SMTP_PORT=str(server.port), SMTP_TLS="off",
-            SMTP_POOL_SIZE="2", SMTP_MESSAGES_PER_CONNECTION="3",
-        )  # fmt: skip
-        async with email_channel(chosen) as channel:
-            jobs = [job_for(notification({"body": "b"}, notificationId=str(number))) for number in range(12)]
-            messages = [await channel.compose(job) for job in jobs]
-            await asyncio.gather(*(channel.send(message) for message in messages))
-
-    assert len(server.accepted) == 12
-    assert server.most_at_once == 2
-    assert len(server.conversations) == 4
+    assert [key.id for key in loaded.webhook_keys()] == [read_key(SECRET).id]
+    assert SECRET[6:] not in repr(loaded) + str(loaded.public())
+    assert warnings_about(loaded) == [NO_HISTORY]

@@ -17,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from worker_runtime.settings.queues import ChannelName
+
 __all__ = ["Attachment", "ChannelName", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
 
 # Whether example.test, host.local or localhost can receive mail is the mail server's to say, not a syntax rule.
@@ -47,14 +49,6 @@ def in_utc(moment: datetime) -> datetime:
 Identifier = Annotated[str, StringConstraints(min_length=1)]
 EmailAddress = Annotated[str, AfterValidator(bare_address), Field(json_schema_extra={"format": "idn-email"})]
 Moment = Annotated[datetime, AfterValidator(in_utc)]
-
-
-class ChannelName(StrEnum):
-    """How a notification travels; each has a queue of its own."""
-
-    EMAIL = "EMAIL"
-    SMS = "SMS"
-    WEBHOOK = "WEBHOOK"
 
 
 class Priority(StrEnum):

@@ -1,15 +1,27 @@
-"""What the notifications-worker reads beside what every worker does."""
+"""What the notifications-worker reads beside what every worker does: what each channel needs is beside the channel."""
 
 from __future__ import annotations
 
-from notifications_worker.channels.email_settings import EmailSettings
+from typing import TYPE_CHECKING
+
+from notifications_worker.channels import CHANNELS
 from notifications_worker.delivery_settings import DeliverySettings
-from worker_runtime.settings import HealthPort, WorkerSettings
+from worker_runtime.settings import HealthPort  # noqa: TC001  pydantic reads annotations
 
 __all__ = ["NotificationsSettings"]
 
+if TYPE_CHECKING:
+    # What it really consists of depends on the channels there are.
+    from notifications_worker.channels.email_settings import EmailSettings
+    from notifications_worker.channels.sms_settings import SmsSettings
+    from notifications_worker.channels.webhook_settings import WebhookSettings
 
-class NotificationsSettings(EmailSettings, DeliverySettings, WorkerSettings):
+    class OfChannels(EmailSettings, SmsSettings, WebhookSettings): ...
+else:
+    OfChannels = type("OfChannels", tuple(kind.settings for kind in CHANNELS.values()), {"__doc__": "Channels."})
+
+
+class NotificationsSettings(OfChannels, DeliverySettings):
     """Notifications."""
 
     health_port: HealthPort = 3102
@@ -22,7 +34,7 @@ class NotificationsSettings(EmailSettings, DeliverySettings, WorkerSettings):
         """See `WorkerSettings`."""
         found = super().warnings()
         if self.database_url is None:
-            found.append("no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history")
-        if not self.enable_email:
+            found.insert(0, "no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history")
+        if not any(map(self.enabled, CHANNELS)):
             found.append("ENABLE_EMAIL=false: no channel is on, so this worker delivers nothing")
-        return [*found, *self.email_warnings()]
+        return found

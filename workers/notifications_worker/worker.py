@@ -6,6 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from notifications_worker.callbacks.effects import LoggedUpdates
+from notifications_worker.callbacks.opt_outs import SharedSuppressions
+from notifications_worker.callbacks.routes import callback_routes
+from notifications_worker.callbacks.server import opened_callbacks
 from notifications_worker.channels import CHANNELS
 from notifications_worker.delivery import Delivery, Desk
 from notifications_worker.ledger import TIME_LIMIT_SECONDS, Ledger, RedisLedger
@@ -49,12 +53,16 @@ class NotificationsWorker(Worker[NotificationsSettings]):
         """Open the record and the channels that are on, and yield a loop for each; other queues are left alone."""
         async with AsyncExitStack() as opened:
             books = await opened.enter_async_context(opened_books(runtime))
-            loops: list[Loop] = [*books.loops]
-            for queue, open_channel in CHANNELS.items():
+            doors = callback_routes(runtime.settings, LoggedUpdates(), books.suppressions)
+            loops: list[Loop] = [
+                *books.loops,
+                *await opened.enter_async_context(opened_callbacks(runtime.settings, doors)),
+            ]
+            for queue, kind in CHANNELS.items():
                 if not runtime.settings.enabled(queue):
                     runtime.leave_alone(queue)
                     continue
-                channel = await opened.enter_async_context(open_channel(runtime.settings))
+                channel = await opened.enter_async_context(kind.open(runtime.settings))
                 loops.append(consumer(runtime, queue, channel, books))
             yield loops
 
@@ -103,7 +111,8 @@ def consumer(
             channel,
             breaker,
             books.ledger,
-            books.suppressions,
+            # Tenants share the number that a person says STOP to.
+            SharedSuppressions(books.suppressions) if queue == "SMS" else books.suppressions,
             Limits(RateLimits(runtime.redis, settings.queue_prefix), channel.name, settings.tenant_limit(channel.name)),
             Preferences(runtime.clock, settings.quiet_hours_of(channel.name), settings.hook()),
             runtime.metrics.delivery,
@@ -121,4 +130,6 @@ def consumer(
         code, _, sentence = reason.partition(": ")
         return await delivery.buried(f"{label}:{job_id}", code, sentence)
 
-    return runtime.consumer(queue, Notification, delivery, closed_for, TIME_LIMIT_SECONDS, buried)
+    return runtime.consumer(
+        queue, Notification, delivery, closed_for, TIME_LIMIT_SECONDS, buried, settings.urgent_reserve
+    )

@@ -16,6 +16,7 @@ import structlog
 from worker_runtime.bullmq import schedules
 from worker_runtime.bullmq.claimed import NOTHING_ASKED, Answer, ClaimedJob
 from worker_runtime.bullmq.leases import Lease, Leases, last_claimed_first
+from worker_runtime.bullmq.reserve import LOOK_SECONDS, Reserve
 from worker_runtime.bullmq.scripts import QueueScripts
 from worker_runtime.bullmq.settlement import HandBack, Settlement
 from worker_runtime.bullmq.settler import Refused, Settler, give_up
@@ -72,6 +73,7 @@ class QueueEngine:
             limit=options.limit,
             metrics_minutes=options.metrics_minutes,
         )
+        self._reserve = Reserve(self.scripts, options)
         self._waiter = MarkerWaiter(blocking, redis, queue)
         self.leases = Leases(
             self.scripts,
@@ -144,11 +146,14 @@ class QueueEngine:
 
     async def _free_to_fetch(self) -> bool:
         """Wait, for a second at most, for a free slot and the end of a hold."""
-        if len(self._chains) >= self._options.concurrency:
+        if len(self._chains) >= self._options.concurrency and not await self._reserve.is_wanted(len(self._chains)):
             self._slot_freed.clear()
             await self._waiter.release()
-            await wait_at_most(TICK_SECONDS, self._slot_freed.wait(), self._stop.requested.wait())
+            patience = LOOK_SECONDS if self._reserve.is_free(len(self._chains)) else TICK_SECONDS
+            await wait_at_most(patience, self._slot_freed.wait(), self._stop.requested.wait())
             return False
+        # Whoever comes for the reserve has looked.
+        self._look = self._look or len(self._chains) >= self._options.concurrency
         if self._gate is not None:
             self._hold(await self._gate())
         if self._on_hold:
@@ -163,7 +168,7 @@ class QueueEngine:
 
     async def _claim_some(self) -> list[Answer]:
         """Claim one job, and while there are more twice as many each time: else a far Redis fills slots one by one."""
-        free = self._options.concurrency - len(self._chains)
+        free = max(1, self._options.concurrency - len(self._chains))
         at_once = min(free, 2 ** min(max(0, self._doublings), MOST_DOUBLINGS))
         return [await self._claim()] if at_once == 1 else await asyncio.gather(*(self._claim() for _ in range(at_once)))
 
@@ -204,7 +209,7 @@ class QueueEngine:
         return time.monotonic() < self._held_until
 
     def _wants_more(self) -> bool:
-        return not (self._stopping or self._on_hold)
+        return not (self._stopping or self._on_hold or self._reserve.is_used(len(self._chains)))
 
     def _note_idleness(self) -> None:
         if self._chains or self._look or self._on_hold or self._waiter.knows_of_delayed:

@@ -19,10 +19,12 @@ DAY_SECONDS = 86_400
 class EngineOptions:
     """How one queue is worked. Retention applies where a job's own options say nothing.
 
-    `metrics_minutes` is how far back BullMQ's own counters go, Node's `getMetrics` (0: nobody counts).
+    `reserve` is how many jobs that were added `lifo`, as urgent ones are, may run beyond `concurrency` when others hold
+    all slots. `metrics_minutes` is how far back BullMQ's own counters go, Node's `getMetrics` (0: nobody counts).
     """
 
     concurrency: int = 10
+    reserve: int = 0
     lock_ms: int = 10_000
     renew_seconds: float = 2.0
     stalled_interval_ms: int = 2_500

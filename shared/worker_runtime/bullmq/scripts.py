@@ -73,6 +73,13 @@ STILL_CLAIMED = Script("""
 return redis.call("HGET", KEYS[1], "ats") == ARGV[2] and redis.call("LPOS", KEYS[2], ARGV[1]) and 1 or 0
 """)
 
+# Whether the job that a claim would take was put in front of the others.
+URGENT_WAITS = Script("""
+local id = redis.call("LINDEX", KEYS[1], -1)
+local options = id and redis.call("HGET", ARGV[1] .. id, "opts")
+return options and string.find(options, '"lifo":true', 1, true) and 1 or 0
+""")
+
 
 def parent_flags(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the failure of a child means to its parent, by BullMQ's short names."""
@@ -142,6 +149,10 @@ class QueueScripts:
         """Take the next job, if there is one that may run now."""
         args = (self._prefix, now_ms(), self._packed_worker_options)
         return read_answer(await self._redis.run_script(CLAIM, self._claim_keys, args))
+
+    async def urgent_waits(self) -> bool:
+        """Whether the next job in line is one that was added `lifo`."""
+        return bool(await self._redis.run_script(URGENT_WAITS, self._keys("wait"), (self._prefix,)))
 
     async def complete(self, job: ClaimedJob, result: bytes, keep: Mapping[str, Any], *, fetch: bool) -> Answer:
         """Move a job to `completed` with its JSON result and, with `fetch`, take the next one."""

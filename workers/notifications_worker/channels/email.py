@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from notifications_worker.channel import Accepted, ChannelName, NotAccepted, Reply, Route
+from notifications_worker.channel import Accepted, ChannelKind, NotAccepted, Reply, Route
 from notifications_worker.channels.attachments import Attachments, MailLimits
 from notifications_worker.channels.email_message import Letter, envelope
+from notifications_worker.channels.email_settings import EmailSettings
 from notifications_worker.channels.smtp_pool import PoolLimits, SmtpPool
 from notifications_worker.channels.smtp_replies import SmtpFailure, classify, enhanced_code, masked
 from notifications_worker.channels.smtp_session import Relay
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from notifications_worker.channels.attachments import AttachedFile
     from notifications_worker.channels.dkim import DkimSigner
-    from notifications_worker.channels.email_settings import EmailSettings
     from notifications_worker.channels.smtp_pool import Transmitted
     from notifications_worker.channels.smtp_session import Envelope
     from notifications_worker.notification import Content, Notification
@@ -56,7 +56,7 @@ class Stationery:
 class EmailChannel:
     """See `Channel`."""
 
-    name: ClassVar[ChannelName] = ChannelName.EMAIL
+    name: ClassVar[str] = "EMAIL"
     keeps_payload: ClassVar[bool] = False
     providers: tuple[str, ...] = (PROVIDER,)
     circuits: tuple[str, ...] = (PROVIDER,)
@@ -184,3 +184,6 @@ async def email_channel(settings: EmailSettings) -> AsyncIterator[EmailChannel]:
         await pool.close()
         channel.close()
         store.close()
+
+
+KIND = ChannelKind(EmailSettings, email_channel)

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import email_validator
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings
 
+from notifications_worker.callbacks.settings import CallbackSettings
 from notifications_worker.channels.dkim import DkimSigner, read_private_key
 from notifications_worker.templates import SHIPPED, Templates, mistakes_in
 from notifications_worker.unsubscribe_links import SHORTEST_SECRET, UnsubscribeLinks
-from worker_runtime.settings import Allowed, Port
+from worker_runtime.settings import Allowed, Port, WorkerSettings
 from worker_runtime.settings.kinds import WebAddress  # noqa: TC001  pydantic reads annotations
 from worker_runtime.storage import storage_location
 
@@ -95,7 +95,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class TemplateSettings(BaseSettings):
+class TemplateSettings(WorkerSettings):
     """Templates."""
 
     templates_dir: (
@@ -107,7 +107,7 @@ class TemplateSettings(BaseSettings):
         return Templates(*([self.templates_dir] if self.templates_dir else []), SHIPPED)
 
 
-class EmailSettings(TemplateSettings):
+class EmailSettings(TemplateSettings, CallbackSettings):
     """E-mail."""
 
     enable_email: bool = Field(default=True, description="deliver e-mail; otherwise its queue is left alone")
@@ -202,9 +202,14 @@ class EmailSettings(TemplateSettings):
             return None
         return UnsubscribeLinks(self.public_base_url, _listed(self.unsubscribe_secret))
 
-    def email_warnings(self) -> list[str]:
-        """Return what is allowed and probably not meant."""
-        return [*self._smtp_warnings(), *self._dkim_warnings(), *self._unsubscribe_warnings()]
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        return [
+            *super().warnings(),
+            *self._smtp_warnings(),
+            *self._dkim_warnings(),
+            *self._unsubscribe_warnings(),
+        ]
 
     def _smtp_warnings(self) -> list[str]:
         found = []
