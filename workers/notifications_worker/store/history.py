@@ -26,6 +26,10 @@ WITH old AS (
     DELETE FROM notification_attempt USING old
      WHERE (notification_attempt.tenant_id, notification_attempt.notification_id, notification_attempt.channel)
            = (old.tenant_id, old.notification_id, old.channel)
+), edits AS (
+    DELETE FROM notification_edit USING old
+     WHERE (notification_edit.tenant_id, notification_edit.notification_id, notification_edit.channel)
+           = (old.tenant_id, old.notification_id, old.channel)
 ), gone AS (
     DELETE FROM notification_delivery USING old
      WHERE (notification_delivery.tenant_id, notification_delivery.notification_id, notification_delivery.channel)
