@@ -25,7 +25,8 @@ FIND, ERASE = f"person find --email {ADA}", f"person erase --email {ADA} --apply
 LEAD = {"leadId": "l-1", "email": "Ada@Example.com", "firstName": "Ada", "score": 1.50, "company": {"name": "Engines"}}
 
 DELIVERY = """
-INSERT INTO notification_delivery (tenant_id, notification_id, channel, job, recipient, state, payload, reason, lease_until)
+INSERT INTO notification_delivery
+       (tenant_id, notification_id, channel, job, recipient, state, payload, reason, lease_until)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now() + %s::interval)
 """
 ATTEMPT = """
@@ -34,7 +35,8 @@ INSERT INTO notification_attempt (tenant_id, notification_id, channel, attempt, 
 VALUES ('t-1', %s, 'EMAIL', 1, 'smtp', now(), 5, 'rejected', %s)
 """
 SUPPRESS = """
-INSERT INTO notification_suppression (tenant_id, channel, fingerprint, address, reason) VALUES (%s, 'EMAIL', %s, %s, 'X')
+INSERT INTO notification_suppression (tenant_id, channel, fingerprint, address, reason)
+VALUES (%s, 'EMAIL', %s, %s, 'X')
 """
 
 
@@ -44,8 +46,9 @@ def store(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def job(store: redis.Redis, queue: str, name: str, state: str, data: Any, **fields: str) -> None:
-    store.hset(f"{queue}:{name}", mapping={"name": "x", "data": json.dumps(data), **fields})
+def job(store: redis.Redis, queue: str, name: str, state: str, data: Any, **more: Any) -> None:
+    fields: dict[Any, Any] = {"name": "x", "data": json.dumps(data), **more}
+    store.hset(f"{queue}:{name}", mapping=fields)
     if state in ("wait", "active", "paused"):
         store.lpush(f"{queue}:{state}", name)
     else:
