@@ -110,6 +110,7 @@ def test_deliveries_are_listed_grouped_and_masked(operator: Operator) -> None:
         ("--code MAILBOX_FULL --channel EMAIL", ["n-1"]),
         ("--older-than 90m", ["n-2", "n-1"]),
         ("--newer-than 90m", ["n-4", "n-3"]),
+        ("--recipient ADA@example.com", ["n-2", "n-1"]),
     ):
         assert [row["notificationId"] for row in operator.json(f"deliveries list {line}")] == expected
     groups = operator.json("deliveries list --group --state dead")

@@ -22,6 +22,7 @@ def register(verbs: Commands) -> None:
     """Add the verb."""
     parser = verbs.add_parser("list", help="list deliveries, the latest first, or group them by what became of them")
     add_filters(parser)
+    parser.add_argument("--recipient", metavar="ADDRESS", help="to this address, number or URL")
     parser.add_argument("--group", action="store_true", help="count them by channel, state and code")
     parser.add_argument("--limit", type=positive, default=SHOWN, help="list at most so many (default: %(default)s)")
     parser.add_argument("--reveal", action="store_true", help="show recipients instead of masking them")

@@ -46,6 +46,7 @@ def selection_of(asked: argparse.Namespace) -> Selection:
         code=asked.code,
         changed_before=now - asked.older_than if asked.older_than else None,
         changed_after=now - asked.newer_than if asked.newer_than else None,
+        recipient=getattr(asked, "recipient", None),
     )
 
 

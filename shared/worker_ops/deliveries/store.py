@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from worker_runtime.postgres import Database
 
-# $1 to $7 are a `Selection`.
+# $1 to $8 are a `Selection`.
 CHOSEN = """
   FROM notification_delivery AS delivery
  WHERE ($1::text[] IS NULL OR notification_id = ANY ($1))
@@ -21,15 +21,16 @@ CHOSEN = """
    AND ($5::text IS NULL OR code = $5)
    AND ($6::timestamptz IS NULL OR changed_at < $6)
    AND ($7::timestamptz IS NULL OR changed_at >= $7)
+   AND ($8::text IS NULL OR lower(recipient) = lower($8))
 """
 COUNT = f"SELECT count(*) {CHOSEN}"
-NEWEST = f"SELECT * {CHOSEN} ORDER BY changed_at DESC LIMIT $8"
+NEWEST = f"SELECT * {CHOSEN} ORDER BY changed_at DESC LIMIT $9"
 PAGE = f"""
 SELECT * {CHOSEN}
-   AND ($8::timestamptz IS NULL
-        OR (changed_at, tenant_id, notification_id, channel) > ($8, $9::text, $10::text, $11::text))
+   AND ($9::timestamptz IS NULL
+        OR (changed_at, tenant_id, notification_id, channel) > ($9, $10::text, $11::text, $12::text))
  ORDER BY changed_at, tenant_id, notification_id, channel
- LIMIT $12
+ LIMIT $13
 """
 GROUPS = f"""
 SELECT channel, state, code, count(*) AS count, min(changed_at) AS oldest, max(changed_at) AS newest,
@@ -83,13 +84,14 @@ class Selection:
     code: str | None = None
     changed_before: datetime | None = None
     changed_after: datetime | None = None
+    recipient: str | None = None
 
     @property
     def arguments(self) -> tuple[object, ...]:
         """The parameters of `CHOSEN`."""
         ids = None if self.notifications is None else list(self.notifications)
         chosen = (self.state, self.channel, self.tenant, self.code)
-        return (ids, *chosen, self.changed_before, self.changed_after)
+        return (ids, *chosen, self.changed_before, self.changed_after, self.recipient)
 
 
 Key = tuple[str, str, str]
