@@ -10,16 +10,17 @@ import json
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import email_validator
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from worker_runtime.settings.queues import ChannelName
+if TYPE_CHECKING:
+    from worker_runtime.settings.queues import ChannelName
 
-__all__ = ["Attachment", "ChannelName", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
+__all__ = ["Attachment", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
 
 # Whether example.test, host.local or localhost can receive mail is the mail server's to say, not a syntax rule.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
