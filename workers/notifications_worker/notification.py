@@ -10,15 +10,14 @@ import json
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import email_validator
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-if TYPE_CHECKING:
-    from worker_runtime.settings.queues import ChannelName
+from worker_runtime.settings.queues import ChannelName  # noqa: TC001  pydantic reads annotations
 
 __all__ = ["Attachment", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
 
