@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from notifications_worker.channel import Circuit
 from notifications_worker.channels.smtp_replies import Fault, SmtpFailure, Stage, classify
-from notifications_worker.channels.smtp_session import Envelope, Relay, hello_name
+from notifications_worker.channels.smtp_session import Envelope, Patience, Relay, hello_name
 from scripted_smtp import (
     ACCEPT_AND_CLOSE,
     ACCEPT_AND_HANG,
     CLOSE,
     CLOSE_WHILE_READING,
     HANG,
+    After,
     ScriptedSmtp,
     Step,
 )
@@ -250,6 +252,23 @@ async def test_no_more_connections_than_allowed() -> None:
 
     assert len(server.accepted) == 20
     assert server.most_at_once == 2
+
+
+async def test_an_urgent_message_waits_for_no_other() -> None:
+    async with ScriptedSmtp() as server, pool_of(relay(server, patience=Patience()), connections=1) as pool:
+        answer = asyncio.Event()
+        server.will("MESSAGE", After(answer, "250 2.0.0 kept"))
+        slow = asyncio.create_task(pool.transmit(MAIL))
+        await server.reached("MESSAGE")
+        waiting = asyncio.create_task(pool.transmit(MAIL))
+
+        await pool.transmit(replace(MAIL, urgent=True))
+        assert len(server.accepted) == 1
+        assert not slow.done()
+        assert not waiting.done()
+        answer.set()
+        await asyncio.gather(slow, waiting)
+        assert len(server.conversations) == 2
 
 
 async def test_a_connection_ends_after_its_share_of_messages() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from notifications_worker.channels.mime import file_part, header, multipart, text_part
 from notifications_worker.channels.smtp_session import Envelope
+from notifications_worker.notification import Priority
 from worker_runtime.outcome import PermanentError
 
 if TYPE_CHECKING:
@@ -54,7 +55,13 @@ def envelope(letter: Letter, sender: Address, signer: DkimSigner | None = None) 
         raise PermanentError("INVALID_PAYLOAD", "content holds what cannot be written in an e-mail") from error
     signed = signer.signed(content, letter.created_at) if signer else content
     return Envelope(
-        sender.addr_spec, letter.recipient, signed, message_id, utf8, signed_by=(signer.name,) if signer else ()
+        sender.addr_spec,
+        letter.recipient,
+        signed,
+        message_id,
+        utf8,
+        signed_by=(signer.name,) if signer else (),
+        urgent=letter.notification.priority is Priority.URGENT,
     )
 
 

@@ -121,7 +121,9 @@ class EmailSettings(TemplateSettings, CallbackSettings):
     smtp_ca_file: Annotated[str, AfterValidator(_certificates), Allowed("a PEM file")] | None = Field(
         None, description="certificates the mail server's is checked against, instead of the system's"
     )
-    smtp_pool_size: int = Field(5, ge=1, le=100, description="most connections to the mail server at once")
+    smtp_pool_size: int = Field(
+        5, ge=1, le=100, description="most connections to the mail server at once; one more is for URGENT"
+    )
     smtp_messages_per_connection: int = Field(
         100, ge=1, le=100_000, description="messages after which a connection is replaced"
     )
