@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -61,7 +61,6 @@ class WebhookDesk:
     server: ScriptedHttp
     channel: WebhookChannel
     database_url: str
-    clock: list[float] = field(default_factory=list)
 
     async def endpoint(self, **columns: Any) -> str:
         """Register an endpoint and return its id."""
@@ -111,11 +110,17 @@ class WebhookDesk:
 
 @asynccontextmanager
 async def webhook_desk(
-    database_url: str, *, seconds: float = PATIENT_SECONDS, order: EndpointOrder | None = None
+    database_url: str,
+    *,
+    seconds: float = PATIENT_SECONDS,
+    order: EndpointOrder | None = None,
+    remembered: float = 0.0,
 ) -> AsyncIterator[WebhookDesk]:
     async with AsyncExitStack() as opened:
         server = await opened.enter_async_context(ScriptedHttp())
         client = await opened.enter_async_context(egress(Loopback()))
         database = await opened.enter_async_context(Database(database_url, settings=BY_INDEX))
-        book = RegisteredEndpoints(EndpointStore(database), (read_key(FALLBACK),), DISABLE_AFTER_SECONDS)
+        book = RegisteredEndpoints(
+            EndpointStore(database), (read_key(FALLBACK),), DISABLE_AFTER_SECONDS, remembered_seconds=remembered
+        )
         yield WebhookDesk(server, WebhookChannel(book, order or NoOrder(), client, seconds), database_url)

@@ -188,6 +188,13 @@ async def test_a_name_that_resolves_to_a_private_address_is_refused(scheme: str)
                 await post(client, f"{scheme}://webhook.example/")
 
 
+@pytest.mark.parametrize("url", ["http://webhook.example/", "https://webhook.example:6379/"])
+async def test_a_public_address_that_is_not_listed_is_reached_by_https_on_a_usual_port_alone(url: str) -> None:
+    async with egress(LOOPBACK, resolver=Names(["1.1.1.1"])) as client:
+        with pytest.raises(EgressRefused, match=r"webhook\.example is not reached by https? on port \d+ unless"):
+            await post(client, url)
+
+
 async def test_a_name_that_resolves_publicly_for_a_check_and_privately_for_the_connection_is_refused() -> None:
     names = Names(["1.1.1.1"], ["127.0.0.1"])
     authority = trustme.CA()

@@ -12,14 +12,18 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
 from notifications_worker.channel import Circuit, NotAccepted
+from notifications_worker.channels import webhook_endpoints
 from notifications_worker.channels.webhook import WebhookChannel
-from notifications_worker.channels.webhook_endpoints import UrlsOnly, header_problem
+from notifications_worker.channels.webhook_endpoints import RegisteredEndpoints, UrlsOnly, header_problem
 from notifications_worker.channels.webhook_order import NoOrder
 from notifications_worker.channels.webhook_signature import new_secret, read_key
+from notifications_worker.notification import Recipient
+from notifications_worker.store import EndpointStore
 from scripted_http import CLOSE, DRIP_HEAD, HANG, ScriptedHttp, answer
 from webhook_desk import FALLBACK, SECRET, Loopback, WebhookDesk, job, webhook_desk
 from worker_runtime.egress import egress
 from worker_runtime.outcome import DeadLetter, PermanentError, Retry
+from worker_runtime.postgres import Database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -309,6 +313,35 @@ async def test_every_endpoint_has_a_circuit_and_a_limit_of_its_own(desk: Webhook
     assert routes[0].circuit == f"webhook:{endpoint}"
     assert len({route.circuit for route in routes}) == 3
     assert not [route for route in routes if "hunter2" in route.circuit or "example" in route.circuit]
+
+
+async def test_an_endpoint_is_remembered_for_a_moment_and_a_disabled_one_is_not(database_url: str) -> None:
+    async with webhook_desk(database_url, remembered=3600.0) as desk:
+        endpoint = await desk.endpoint()
+        await asyncio.gather(*(desk.send(recipient={"id": endpoint}) for _ in range(20)))
+        await desk.change(endpoint, f"secret = '{new_secret()}'")
+        await desk.send(recipient={"id": endpoint})
+        assert all(verified_by(seen, SECRET) for seen in desk.server.requests)
+
+        desk.server.will(answer(410))
+        await desk.refused(recipient={"id": endpoint})
+        with pytest.raises(PermanentError, match="ENDPOINT_DISABLED"):
+            await desk.send(recipient={"id": endpoint})
+    assert len(desk.server.requests) == 22
+
+
+async def test_what_is_remembered_of_endpoints_is_bounded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_endpoints, "MOST_REMEMBERED", 3)
+    now = [0.0]
+    async with Database(database_url) as database:
+        book = RegisteredEndpoints(EndpointStore(database), (), 1.0, monotonic=lambda: now[0])
+        for number in range(10):
+            await book.find("t-1", Recipient(webhook_url=f"https://{number}.example/"))
+        assert len(book._remembered) == 3
+        now[0] = 2.0
+        found = await book.find("t-1", Recipient(webhook_url="https://9.example/"))
+        assert found is not None
+        assert book._remembered["t-1", None, "https://9.example/"] == (3.0, found)
 
 
 def test_logs_show_the_host_and_no_more() -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from notifications_worker.channel import Circuit, NotAccepted
-from notifications_worker.ledger import UNAVAILABLE, Attempt, until_written
-from notifications_worker.results import done
+from notifications_worker.ledger import UNAVAILABLE, Attempt, Closed, until_written
+from notifications_worker.results import done, not_sent
 from worker_runtime.breaker import CircuitOpen
 from worker_runtime.delivery_state import AlreadySent, Doubtful, InProgress
 from worker_runtime.outcome import DeadLetter, Defer, Hold, Retry
@@ -36,7 +36,7 @@ __all__ = ["OUTCOMES", "Parcel", "Transmission"]
 log = structlog.get_logger()
 
 # The values of the delivery metric's `outcome` label: one for each end of a call to a provider.
-OUTCOMES = ("accepted", "retried", "deferred", "rejected", "unknown")
+OUTCOMES = ("accepted", "retried", "deferred", "rejected", "unknown", "pretended")
 IN_PROGRESS_PAUSE_SECONDS = 5.0
 # Jobs that met an outage come back one after another rather than all at once.
 SPREAD_SECONDS = 2.0
@@ -161,11 +161,19 @@ class Transmission:
         except NotAccepted as refused:
             return await self._refused(route, parcel, call, refused, began, self._clock.monotonic() - started)
         seconds = self._clock.monotonic() - started
+        if accepted.pretended:
+            return await self._pretended(route, parcel, seconds)
         attempt = self._attempt(route, began, seconds, "accepted", accepted=accepted)
         await until_written(lambda: self._ledger.ended(parcel.sending, attempt))
         self._metrics.tried(self._channel.name, route.provider, "accepted", seconds)
         self._log_accepted(route, parcel, accepted, seconds)
         return _End(done(parcel.notification, self._clock, accepted.provider_message_id, seconds=seconds))
+
+    async def _pretended(self, route: AnyRoute, parcel: Parcel, seconds: float) -> _End:
+        self._metrics.tried(self._channel.name, route.provider, "pretended", seconds)
+        why = f"nothing was sent: the provider is {route.provider}"
+        await self._ledger.close(parcel.sending, Closed("dropped", "PRETENDED", why))
+        return _End(not_sent(parcel.notification, self._clock, why))
 
     async def _refused(
         self, route: AnyRoute, parcel: Parcel, call: Call, refused: NotAccepted, began: float, seconds: float

@@ -127,10 +127,7 @@ class EgressClient:
     async def _exchange(self, order: Order, trip: Trip) -> EgressReply:
         response = await self._answered(order, trip)
         body, whole = await _excerpt(response, order.deadline, self._kept_bytes)
-        if whole:
-            response.release()
-        else:
-            response.close()
+        response.release()  # Its connection is kept only if nothing of the body is still to come.
         return EgressReply(response.status, response.headers, body, whole, response.remote)
 
     async def _answered(self, order: Order, trip: Trip) -> NotingResponse:

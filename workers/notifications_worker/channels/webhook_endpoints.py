@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import time
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +17,7 @@ import structlog
 from notifications_worker.channels.webhook_signature import SecretUnusable, read_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from notifications_worker.channels.webhook_signature import Key
     from notifications_worker.notification import Recipient
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "EndpointBook", "RegisteredEndpoints", "UrlsOnly", "header_problem"]
 
 log = structlog.get_logger()
+
+REMEMBERED_SECONDS = 1.0
+MOST_REMEMBERED = 10_000
+# The tenant, the recipient's id and its URL.
+Asked = tuple[str, str | None, str | None]
 
 # A header's name as RFC 9110 has it, and a value that stays on its line.
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
@@ -58,7 +65,8 @@ class Endpoint:
     """One address of a tenant's.
 
     `id` is `None` when only the URL is known. `keys` sign each message, the current one first; without any, messages go
-    unsigned. `permanent_statuses` are final beside 410. `disabled_because` is set once nothing goes there any more.
+    unsigned. `permanent_statuses` are final beside 410. `failing`: no success has followed its last failure.
+    `disabled_because` is set once nothing goes there any more.
     """
 
     id: str | None
@@ -69,6 +77,7 @@ class Endpoint:
     permanent_statuses: frozenset[int] = frozenset()
     rate_per_second: float | None = None
     ordered: bool = False
+    failing: bool = False
     disabled_because: str | None = None
 
     @property
@@ -120,21 +129,56 @@ class UrlsOnly:
 
 
 class RegisteredEndpoints:
-    """The book of a worker with a database. `fallback` signs where an endpoint has no secret of its own."""
+    """The book of a worker with a database. `fallback` signs where an endpoint has no secret of its own.
 
-    def __init__(self, store: EndpointStore, fallback: tuple[Key, ...], disable_after_seconds: float) -> None:
+    What was read is remembered for a second: a busy endpoint is not read for each of its messages.
+    """
+
+    def __init__(
+        self,
+        store: EndpointStore,
+        fallback: tuple[Key, ...],
+        disable_after_seconds: float,
+        *,
+        remembered_seconds: float = REMEMBERED_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._fallback = fallback
         self._disable_after_seconds = disable_after_seconds
+        self._remembered_seconds = remembered_seconds
+        self._monotonic = monotonic
+        self._remembered: dict[Asked, tuple[float, Endpoint | None]] = {}
+        self._reading = asyncio.Lock()
 
     async def find(self, tenant_id: str, recipient: Recipient) -> Endpoint | None:
         """See `EndpointBook`. An id that is no endpoint's may be the person's: then it is the URL that counts."""
-        row = await self._store.find(tenant_id, _uuid(recipient.id), recipient.webhook_url)
+        asked = (tenant_id, recipient.id, recipient.webhook_url)
+        if (known := self._recall(asked)) is not None:
+            return known[1]
+        async with self._reading:
+            # Whoever was here first may have asked for the same one.
+            if (known := self._recall(asked)) is not None:
+                return known[1]
+            return self._remember(asked, await self._read(*asked))
+
+    async def _read(self, tenant_id: str, recipient_id: str | None, url: str | None) -> Endpoint | None:
+        row = await self._store.find(tenant_id, _uuid(recipient_id), url)
         if row is not None:
             return self._endpoint(row)
-        if recipient.webhook_url is None:
-            return None
-        return Endpoint(None, tenant_id, recipient.webhook_url, self._fallback)
+        return None if url is None else Endpoint(None, tenant_id, url, self._fallback)
+
+    def _recall(self, asked: Asked) -> tuple[float, Endpoint | None] | None:
+        known = self._remembered.get(asked)
+        return known if known and self._monotonic() < known[0] else None
+
+    def _remember(self, asked: Asked, endpoint: Endpoint | None) -> Endpoint | None:
+        # Taken out first: what was read last stands last, and the first is the one to forget.
+        self._remembered.pop(asked, None)
+        if len(self._remembered) >= MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[asked] = (self._monotonic() + self._remembered_seconds, endpoint)
+        return endpoint
 
     def _endpoint(self, row: EndpointRow) -> Endpoint:
         return Endpoint(
@@ -146,12 +190,14 @@ class RegisteredEndpoints:
             frozenset(row.permanent_statuses),
             row.rate_per_second,
             row.ordered,
+            row.failing,
             row.disabled_because,
         )
 
     async def succeeded(self, endpoint: Endpoint) -> None:
         """See `EndpointBook`."""
-        if endpoint.id is not None:
+        # A failure within the second that the endpoint is remembered for is as good as at the same time.
+        if endpoint.id is not None and endpoint.failing:
             await self._store.succeeded(endpoint.id)
 
     async def failed(self, endpoint: Endpoint, *, gone: bool) -> bool:
@@ -159,7 +205,10 @@ class RegisteredEndpoints:
         if endpoint.id is None:
             return False
         host, limit = urlsplit(endpoint.url).hostname, self._disable_after_seconds
-        return await self._store.failed(endpoint.id, host, gone=gone, disable_after_seconds=limit)
+        disabled = await self._store.failed(endpoint.id, host, gone=gone, disable_after_seconds=limit)
+        if disabled:
+            self._remembered.clear()
+        return disabled
 
 
 def _uuid(text: str | None) -> UUID | None:

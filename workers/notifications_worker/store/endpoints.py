@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 GONE, ONLY_FAILURES = "GONE", "ONLY_FAILURES"
 COLUMNS = """
 SELECT id::text, tenant_id, url, secret, headers, permanent_statuses, rate_per_second, ordered,
+       failing_since IS NOT NULL AS failing,
        CASE WHEN previous_secret_until > clock_timestamp() THEN previous_secret END AS previous_secret,
        CASE WHEN NOT active THEN coalesce(disabled_because, 'switched off') END AS disabled_because
   FROM tenant_webhook_endpoint
@@ -58,6 +59,7 @@ class EndpointRow:
     permanent_statuses: Sequence[int]
     rate_per_second: float | None
     ordered: bool
+    failing: bool
     disabled_because: str | None
 
 
