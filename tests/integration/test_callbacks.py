@@ -220,16 +220,23 @@ async def test_start_lifts_nothing_but_a_stop(doorstep: Doorstep) -> None:
     assert doorstep.suppressions.kept == {(EVERY_TENANT, "SMS", PERSON): "BY_HAND"}
 
 
-async def test_stop_may_be_one_tenants(doorstep: Doorstep) -> None:
-    assert await doorstep.called(INBOUND + "?tenant=t-9", answer("STOP")) == 200
-
-    assert doorstep.suppressions.kept == {("t-9", "SMS", PERSON): "OPTED_OUT"}
-
-
 async def test_a_report_of_an_opt_out_is_one(doorstep: Doorstep) -> None:
     assert await doorstep.called(STATUS, report("failed", ErrorCode="21610")) == 204
 
-    assert doorstep.suppressions.kept == {("t-1", "SMS", PERSON): "OPTED_OUT"}
+    assert doorstep.suppressions.kept == {(EVERY_TENANT, "SMS", PERSON): "OPTED_OUT"}
+
+
+async def test_what_a_provider_refused_for_one_tenant_start_lifts_for_all(doorstep: Doorstep) -> None:
+    shared = SharedSuppressions(doorstep.suppressions)
+    await shared.add("t-1", "SMS", PERSON, "OPTED_OUT")
+    await shared.add("t-1", "SMS", OURS, "BY_HAND")
+    assert await shared.reason("t-2", "SMS", PERSON) == "OPTED_OUT"
+    assert await shared.reason("t-2", "SMS", OURS) is None
+
+    assert await doorstep.called(INBOUND, answer("START")) == 200
+
+    assert await shared.reason("t-1", "SMS", PERSON) is None
+    assert await shared.remove("t-1", "SMS", OURS)
 
 
 async def test_an_answer_from_what_is_no_number_suppresses_nobody(doorstep: Doorstep) -> None:
