@@ -11,6 +11,7 @@ from aiohttp import web
 from notifications_worker.callbacks.messagebird import MessageBirdCallbacks
 from notifications_worker.callbacks.opt_outs import OptOuts
 from notifications_worker.callbacks.twilio import TwilioCallbacks
+from notifications_worker.callbacks.unsubscribe import ROUTE, UnsubscribePages
 
 if TYPE_CHECKING:
     from notifications_worker.callbacks.effects import DeliveryUpdates
@@ -36,7 +37,7 @@ class CallbackRoute:
 def callback_routes(
     settings: NotificationsSettings, updates: DeliveryUpdates, suppressions: Suppressions
 ) -> list[CallbackRoute]:
-    """Return the routes of the providers that have a secret to sign with."""
+    """Return the routes of the providers that have a secret to sign with, and of the links in bulk mail."""
     base, found = settings.public_base_url or "", []
     if token := settings.twilio_auth_token:
         shared = settings.twilio_webhook_key
@@ -57,4 +58,7 @@ def callback_routes(
             CallbackRoute("GET", "/callbacks/messagebird/status", messagebird.status),
             CallbackRoute("POST", "/callbacks/messagebird/status", messagebird.status),
         ]
+    if links := settings.unsubscribe_links():
+        pages = UnsubscribePages(links, suppressions)
+        found += [CallbackRoute("GET", ROUTE, pages.page), CallbackRoute("POST", ROUTE, pages.unsubscribe)]
     return found
