@@ -114,8 +114,12 @@ def test_every_mistake_in_the_templates_is_told_at_the_start(settings: Any, tmp_
         ),
         ({"UNSUBSCRIBE_SECRET": SECRET}, "UNSUBSCRIBE_SECRET has no effect without PUBLIC_BASE_URL"),
         (
-            {"UNSUBSCRIBE_SECRET": SECRET, "PUBLIC_BASE_URL": "http://crm.example.com"},
+            {"UNSUBSCRIBE_SECRET": SECRET, "PUBLIC_BASE_URL": "http://crm.example.com", "CALLBACK_PORT": "3190"},
             "PUBLIC_BASE_URL is not https",
+        ),
+        (
+            {"UNSUBSCRIBE_SECRET": SECRET, "PUBLIC_BASE_URL": "https://crm.example.com"},
+            "CALLBACK_PORT is not set: links for unsubscribing",
         ),
     ],
 )
