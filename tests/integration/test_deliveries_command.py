@@ -259,23 +259,25 @@ def test_a_replayed_delivery_is_free_once(operator: Operator, database_url: str)
     first = Sending(DeliveryId("t-1", "n-1", "EMAIL"), f"{MAIL}:n-1", 1, "ada@example.com", payload=payload("n-1"))
     crowd = [replace(first, job=f"{MAIL}:{number}") for number in range(20)]
 
-    async def send(*sendings: Sending) -> list[Standing]:
-        """Let all of them begin; the first that may has its message accepted, after an end nobody knows."""
+    async def send(*sendings: Sending, outcome: str = "accepted") -> list[Standing]:
+        """Let all of them begin; the first that may ends like that."""
         async with Database(database_url) as one, Database(database_url) as two, Database(database_url) as three:
             ledger = PostgresLedger(one, two, three)
             begun = await asyncio.gather(*(ledger.begin(sending, "smtp") for sending in sendings))
             ours = next((n for n, standing in enumerate(begun) if isinstance(standing, Free)), None)
             if ours is not None:
-                for outcome in ("unknown", "accepted"):
-                    await ledger.ended(sendings[ours], Attempt("smtp", time.time(), 0.01, outcome))
+                await ledger.ended(sendings[ours], Attempt("smtp", time.time(), 0.01, outcome))
             return list(begun)
 
-    assert asyncio.run(send(first)) == [Free()]
-    assert operator.json("deliveries replay n-1 --apply")[0]["outcome"] == "replayed"
+    for outcome in ("unknown", "accepted"):
+        assert asyncio.run(send(first, outcome=outcome)) == [Free()]
+        assert operator.json("deliveries replay n-1 --apply")[0]["outcome"] == "replayed"
+        # Or its new job, which nobody runs here, would keep it from being replayed again.
+        operator.database.execute("UPDATE notification_delivery SET job = %s", [first.job])
 
     assert Counter(map(type, asyncio.run(send(*crowd)))) == {Free: 1, InProgress: 19}
     assert {type(standing) for standing in asyncio.run(send(*crowd))} == {AlreadySent}
-    assert operator.value("SELECT count(*) FROM notification_attempt") == 4
+    assert operator.value("SELECT count(*) FROM notification_attempt") == 3
 
 
 def test_what_is_replayed_arrives_once_more_with_the_same_message_id(

@@ -36,6 +36,10 @@ def ended(outcome: str, **more: Any) -> Attempt:
 
 
 AGE = "UPDATE notification_delivery SET changed_at = now() - interval '8 days' WHERE notification_id < 'n-2'"
+EDITED = """
+INSERT INTO notification_edit (verb, tenant_id, notification_id, channel, edited_by)
+SELECT 'replay', tenant_id, notification_id, channel, 'ann' FROM notification_delivery
+"""
 ACCEPTED = {"provider_message_id": "<id@host>"}
 
 
@@ -211,9 +215,12 @@ async def test_old_deliveries_are_forgotten_and_those_at_work_are_not(database_u
             await ledger.begin(one, "smtp")
             await ledger.ended(one, ended(outcome, unsent=outcome == "retried"))
         await rows(database_url, AGE)
+        await rows(database_url, EDITED)
 
         assert await HistoryStore(database).forget(7, 100) == 1
     left = await rows(database_url, "SELECT notification_id FROM notification_attempt ORDER BY 1")
+    assert [row[0] for row in left] == ["n-1", "n-2"]
+    left = await rows(database_url, "SELECT notification_id FROM notification_edit ORDER BY 1")
     assert [row[0] for row in left] == ["n-1", "n-2"]
 
 

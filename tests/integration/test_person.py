@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -12,14 +18,20 @@ from psycopg.types.json import Jsonb
 
 from command_line import Operator, operator
 from notifications_worker.suppression import fingerprint
+from worker_suite import Suite, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from embedded_stack import Mailbox
 
 __all__ = ["operator"]
 
 EVENTS, MAIL, HOOK = "intelliflow:events", "intelliflow:notifications:email", "intelliflow:notifications:webhook"
-OCR = "intelliflow:ocr-processing"
+OCR, NOTE = "intelliflow:ocr-processing", "intelliflow:state:delivery:t-1:welcome"
+# How soon a dead worker's job is another's.
+QUICK = {"QUEUE_LOCK_DURATION_MS": "1000", "QUEUE_STALLED_INTERVAL_MS": "300"}
 ADA, OTHER = "ada@example.com", "xada@example.com"
 FIND, ERASE = f"person find --email {ADA}", f"person erase --email {ADA} --apply --by ann"
 LEAD = {"leadId": "l-1", "email": "Ada@Example.com", "firstName": "Ada", "score": 1.50, "company": {"name": "Engines"}}
@@ -112,7 +124,7 @@ def test_everything_of_a_person_is_found_erased_and_then_gone(operator: Operator
     job(store, HOOK, "w-1", "wait", {"tenantId": "t-1", "content": {"body": json.dumps({"email": ADA})}})
     job(store, MAIL, "other", "wait", {"tenantId": "t-1", "recipient": {"email": OTHER}})
     job(store, EVENTS, handled, "completed", {"tenantId": "t-1", "payload": LEAD})
-    store.hset(f"intelliflow:state:delivery:t-1:welcome%3A{ADA}:EMAIL", mapping={"state": "sent"})
+    store.hset(f"{NOTE}%3A{ADA}:EMAIL", mapping={"state": "sent"})
 
     expected = {
         "notification_delivery": 3,
@@ -181,6 +193,7 @@ def test_what_is_being_done_is_left_and_reported(operator: Operator, store: redi
     job(store, MAIL, "m-2", "delayed", {"recipient": {"email": ADA}})
     job(store, EVENTS, under_way, "wait", {"payload": LEAD})
     job(store, OCR, "o-1", "wait", {"owner": ADA})
+    store.hset(f"{NOTE}%3A{ADA}:EMAIL", mapping={"state": "sending", "until": 9_999_999_999_999})
 
     said = operator.run(f"{ERASE} -o json")
 
@@ -192,6 +205,7 @@ def test_what_is_being_done_is_left_and_reported(operator: Operator, store: redi
         f"{MAIL} active": 1,
         f"{EVENTS} wait": 1,
         f"{OCR} wait": 1,
+        "notes of the workers": 1,
     }
     assert counts(said.rows, "left") == left
     assert counts(said.rows, "erased") == {"notification_delivery": 1, f"{MAIL} delayed": 1}
@@ -203,6 +217,7 @@ def test_what_is_being_done_is_left_and_reported(operator: Operator, store: redi
     finish(operator, pending)
     operator.database.execute("DELETE FROM domain_event_under_way")
     operator.database.execute("UPDATE notification_delivery SET lease_until = now()")
+    store.hset(f"{NOTE}%3A{ADA}:EMAIL", "until", 1)
     store.delete(
         f"{MAIL}:active", f"{MAIL}:m-1", f"{EVENTS}:wait", f"{EVENTS}:{under_way}", f"{OCR}:wait", f"{OCR}:o-1"
     )
@@ -231,9 +246,17 @@ def test_a_phone_number_is_found_however_it_is_written(operator: Operator, store
         job(store, MAIL, f"other-{number}", "completed", {"text": phone})
     event_id = operator.commit(payload={"phone": 436601234567, "email": ADA})
     finish(operator, event_id)
+    delivery(operator, "n-1", "+436601234567", channel="SMS")
     line = "person erase --apply -o json --phone"
     erased = operator.run(line, "+43 660 1234567")
-    assert (erased.code, counts(erased.rows, "erased")) == (0, {f"{MAIL} completed": 4, "domain_event_outbox": 1})
+    assert (erased.code, counts(erased.rows, "erased")) == (
+        0,
+        {
+            f"{MAIL} completed": 4,
+            "domain_event_outbox": 1,
+            "notification_delivery": 1,
+        },
+    )
     assert operator.value("SELECT payload FROM domain_event_outbox") == {"phone": "erased", "email": "erased"}
     assert store.zcard(f"{MAIL}:completed") == 3
 
@@ -247,16 +270,70 @@ def test_all_spellings_of_an_international_address_are_one(operator: Operator, s
 
 
 def test_long_tables_are_walked_to_their_end(operator: Operator) -> None:
-    rows = "SELECT gen_random_uuid(), 'x', 'x', 'x', 't-1', jsonb_build_object('n', n, 'text', repeat('x', 500))"
+    text = "repeat('x', 500) || CASE WHEN n % 10 = 0 THEN ' ada@example.com' ELSE '' END"
     operator.database.execute(
         "INSERT INTO domain_event_outbox_archive (id, event_type, aggregate_type, aggregate_id, tenant_id, payload)"
-        f" {rows} FROM generate_series(1, 20000) AS n"
-    )
-    operator.database.execute(
-        "UPDATE domain_event_outbox_archive SET payload = %s WHERE payload->>'n' LIKE '%%77'", [Jsonb(LEAD)]
+        f" SELECT gen_random_uuid(), 'x', 'x', 'x', 't-1', jsonb_build_object('text', {text})"
+        " FROM generate_series(1, 20000) AS n"
     )
     assert operator.run(ERASE).code == 0
-    assert operator.value("SELECT count(*) FROM domain_event_outbox_archive WHERE payload->>'email' = 'erased'") == 200
+    left = "SELECT count(*) FROM domain_event_outbox_archive WHERE payload->>'text' LIKE "
+    assert operator.value(f"{left} '%% erased'") == 2000
+    assert operator.value(f"{left} '%%ada%%'") == 0
+
+
+def test_ctrl_c_ends_it_between_two_steps(operator: Operator, database_url: str, redis_url: str) -> None:
+    rows = "SELECT gen_random_uuid(), 'x', 'x', 'x', 't-1', jsonb_build_object('text', repeat('x ada', 20000))"
+    operator.database.execute(
+        "INSERT INTO domain_event_outbox_archive (id, event_type, aggregate_type, aggregate_id, tenant_id, payload)"
+        f" {rows} FROM generate_series(1, 4000) AS n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker_ops", *FIND.split()],
+        env=os.environ | {"DATABASE_URL": database_url, "REDIS_URL": redis_url},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    heard = process.stderr
+    assert heard
+    try:
+        wait_for(lambda: "archive: " in heard.readline(), within=60, what="the first progress")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, "begins again" in err) == (4, True), err
+
+
+def test_a_mail_that_is_being_sent_is_finished_and_then_erased(
+    operator: Operator, store: redis.Redis, redis_url: str, database_url: str, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    suite = Suite(redis_url, database_url, mailbox, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        try:
+            worker = suite.notifications_worker(SMTP_PORT=str(silent.getsockname()[1]), SMTP_TLS="off", **QUICK)
+            worker.ready()
+            mail = {"notificationId": "n-1", "tenantId": "t-1", "channel": "EMAIL", "recipient": {"email": ADA}}
+            fields: dict[Any, Any] = {"name": "send", "opts": "{}", "timestamp": int(time.time() * 1000)}
+            store.hset(f"{MAIL}:m-1", mapping=fields | {"data": json.dumps({**mail, "content": {"body": "Hello"}})})
+            store.lpush(f"{MAIL}:wait", "m-1")
+            store.zadd(f"{MAIL}:marker", {"0": 0})
+            sending = "SELECT count(*) FROM notification_delivery WHERE state = 'sending'"
+            wait_for(lambda: operator.value(sending) == 1, what="the worker at the mail server")
+            said = operator.run(f"{ERASE} -o json")
+            assert (said.code, counts(said.rows, "left")) == (4, {f"{MAIL} active": 1, "notification_delivery": 1})
+        finally:
+            suite.end()
+    # Another worker takes the dead one's job over, and gets it to the mail server.
+    suite.notifications_worker(**QUICK).ready()
+    try:
+        wait_for(lambda: store.zcard(f"{MAIL}:completed") == 1, within=60, what="the job being done")
+        assert operator.run(ERASE).code == 0
+    finally:
+        suite.end()
+    assert operator.json(FIND) == []
+    assert len(mailbox.messages) == 1
+    assert operator.value("SELECT state FROM notification_delivery") == "accepted"
 
 
 def test_without_a_database_redis_is_searched(

@@ -64,7 +64,7 @@ def phone_pattern(number: str) -> str:
 
 def spaced(number: str) -> str:
     """Return what finds a number's digits, with or without separators among them."""
-    return f"{SEPARATOR}{{0,2}}".join(number.removeprefix("+"))
+    return f"{SEPARATOR}{{0,3}}".join(number.removeprefix("+"))
 
 
 @dataclass(frozen=True)

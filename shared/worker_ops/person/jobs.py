@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from worker_runtime.bullmq.claimed import read_integer
 from worker_runtime.bullmq.inspection import job_report
 from worker_runtime.bullmq.names import PARTS
 from worker_runtime.bullmq.producer import JobQueue
+from worker_runtime.bullmq.scripts import now_ms
 from worker_runtime.settings.queues import QUEUES
 
 if TYPE_CHECKING:
@@ -96,16 +98,16 @@ class PersonJobs:
 
     async def _held(self, places: Sequence[tuple[bytes, tuple[str | None, str]]], search: Search) -> list[HeldJob]:
         hashes = await asyncio.gather(*(self._redis.call("HGETALL", key) for key, _ in places))
-        found = [
-            place
+        found = {
+            place: fields
             for (key, place), fields in zip(places, hashes, strict=True)
             if holds(search.person, key, fields) and is_of(search.tenant, fields)
-        ]
-        return [HeldJob(queue, name, await self._state_of(queue, name)) for queue, name in dict.fromkeys(found)]
+        }
+        return [HeldJob(*place, await self._state_of(*place, fields)) for place, fields in found.items()]
 
-    async def _state_of(self, queue: str | None, name: str) -> str:
+    async def _state_of(self, queue: str | None, name: str, fields: Sequence[bytes]) -> str:
         if queue is None:
-            return "note"
+            return "active" if is_sending(fields) else "note"
         if name.startswith("repeat:") and name.count(":") == 1:
             return SCHEDULE
         report = await job_report(self._redis, self._names[queue], name)
@@ -126,6 +128,12 @@ def holds(person: Person, key: bytes, flat: Sequence[bytes]) -> bool:
     """Tell whether a key or a hash's fields hold an address."""
     texts = (part.decode("utf-8", "replace") for part in (unquote_to_bytes(key), *flat))
     return any(person.is_in(text) for text in texts)
+
+
+def is_sending(flat: Sequence[bytes]) -> bool:
+    """Tell whether a note is that of a delivery which somebody has the right to send now."""
+    note = dict(zip(flat[::2], flat[1::2], strict=True))
+    return note.get(b"state") == b"sending" and read_integer(note.get(b"until")) > now_ms()
 
 
 def is_of(tenant: str | None, flat: Sequence[bytes]) -> bool:
