@@ -263,7 +263,6 @@ async def test_an_urgent_message_waits_for_no_other() -> None:
         waiting = asyncio.create_task(pool.transmit(MAIL))
 
         await pool.transmit(replace(MAIL, urgent=True))
-        assert len(server.accepted) == 1
         assert not slow.done()
         assert not waiting.done()
         answer.set()
