@@ -129,7 +129,10 @@ def test_an_outage_too_may_tell_when_to_come_back() -> None:
 
 
 def test_neither_the_number_nor_the_text_gets_out() -> None:
-    words = "The 'To' number +15005550006 (15005550006) is bad.\nBody: Your code is wombat. Ask a@b.io, +442071838750"
+    words = (
+        "The 'To' number +15005550006 (15005550006) is bad.\n"
+        "Body: Your code is wombat. Ask a@example.com, +442071838750"
+    )
     refusal = refused(Refusal("twilio", 400, ("21211",), words), MESSAGE, NOW)
     everything = f"{refusal!r} {refusal} {refusal.text} {refusal.reply} {refusal.verdict} {MESSAGE!r}"
 
