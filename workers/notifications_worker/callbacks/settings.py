@@ -21,8 +21,8 @@ class CallbackSettings(WorkerSettings):
     )
     public_base_url: WebAddress | None = Field(
         None,
-        description="how the outside reaches `CALLBACK_PORT`: what providers are told to call and sign, and where links"
-        " for unsubscribing lead",
+        description="how the outside reaches `CALLBACK_PORT`: what providers are told to call, and sign, and where"
+        " links for unsubscribing lead",
     )
 
     @model_validator(mode="after")
