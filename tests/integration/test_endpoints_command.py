@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["operator"]
 
 URL = "https://hooks.example.com/T0/path-secret"
+NOBODY = "8f14e45f-ceea-467f-a8f1-2b0b0c6f0c2e"
 FALLBACK = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
@@ -61,10 +61,10 @@ def test_of_an_asymmetric_key_only_the_public_part_is_shown(operator: Operator) 
         ("add https://a.example/ --tenant t-1 --events le*ad", 2, "tenant_webhook_endpoint_event_patterns_check"),
         ("add https://a.example/ --tenant t-1 --rate 5000", 2, "tenant_webhook_endpoint_rate_per_second_check"),
         ("show nobody", 2, "not an endpoint's id"),
-        (f"show {uuid4()}", 3, "no endpoint"),
-        (f"rotate {uuid4()} --apply", 3, "no endpoint"),
-        (f"disable {uuid4()} --apply", 3, "no endpoint"),
-        (f"enable {uuid4()}", 3, "no endpoint"),
+        (f"show {NOBODY}", 3, "no endpoint"),
+        (f"rotate {NOBODY} --apply", 3, "no endpoint"),
+        (f"disable {NOBODY} --apply", 3, "no endpoint"),
+        (f"enable {NOBODY}", 3, "no endpoint"),
     ],
 )
 def test_what_cannot_be_done_is_told_by_code_and_sentence(operator: Operator, line: str, code: int, said: str) -> None:
