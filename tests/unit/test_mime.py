@@ -83,3 +83,9 @@ def test_parts_are_as_many_as_were_put_together(texts: list[str]) -> None:
 
     assert len(list(read(whole).iter_parts())) == len(texts)
     assert lines_of(whole)[-2] == b"--=_separator--"
+
+
+@pytest.mark.parametrize("value", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb", "\r\n\r\nbody"])
+def test_no_value_becomes_another_header(value: str) -> None:
+    with pytest.raises(ValueError):
+        header("Subject", value)

@@ -111,7 +111,9 @@ class Notification(_Wire):
     priority: Priority | None = None
     recipient: Recipient
     content: Content
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="category marketing: bulk mail, with a link for unsubscribing."
+    )
     scheduled_at: Moment | None = Field(default=None, description="Not sent before this time.")
     expires_at: Moment | None = Field(
         default=None, description="Not sent from this time on: the job completes as expired."
