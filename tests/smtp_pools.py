@@ -1,4 +1,4 @@
-"""Pools of connections to a scripted mail server, in a hurry."""
+"""Pools of connections to a scripted mail server, which is waited for no longer than it matters."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import pytest
 from notifications_worker.channels.smtp_pool import PoolLimits, SmtpPool
 from notifications_worker.channels.smtp_replies import SmtpFailure
 from notifications_worker.channels.smtp_session import Envelope, Patience, Relay
+from scripted_smtp import ACCEPT_AND_HANG, HANG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from scripted_smtp import ScriptedSmtp
 
-IMPATIENT = Patience(connect=0.3, command=0.3, block=0.3, message=0.3, goodbye=0.3)
+# For a server that never answers; all that it does answer must come within this too.
+IMPATIENT = Patience(connect=0.7, command=0.7, block=0.7, message=0.7, goodbye=0.7)
+PATIENT = Patience(connect=20, command=20, block=20, message=20, goodbye=20)
 MAIL = Envelope("noreply@intelliflow.com", "ada@example.com", b"Subject: hello\r\n\r\n.dot\r\nbody\r\n", "<1@x>")
 PLAIN = ("SIZE 10000000", "8BITMIME", "AUTH PLAIN LOGIN")
 PIPELINING = (*PLAIN, "PIPELINING")
 
 
 def relay(server: ScriptedSmtp, **changes: Any) -> Relay:
-    chosen: dict[str, Any] = {"tls": "off", "hello": "worker.test", "patience": IMPATIENT, **changes}
+    chosen: dict[str, Any] = {"tls": "off", "hello": "worker.test", "patience": PATIENT, **changes}
     return Relay("127.0.0.1", server.port, **chosen)
 
 
@@ -32,6 +35,12 @@ def trusting(server: ScriptedSmtp) -> ssl.SSLContext:
     context = ssl.create_default_context()
     server.authority.configure_trust(context)
     return context
+
+
+def patience_with(step: object) -> Patience:
+    """Return how long to wait for a server that does this."""
+    silent = step in {HANG, ACCEPT_AND_HANG} or (isinstance(step, bytes) and step[3:4] == b"-")
+    return IMPATIENT if silent else PATIENT
 
 
 @asynccontextmanager

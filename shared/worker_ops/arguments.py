@@ -76,3 +76,10 @@ def whoever_runs_this() -> str:
     except (KeyError, OSError):
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"
+
+
+def add_author(parser: argparse.ArgumentParser, *, reason_needed: bool) -> None:
+    """Ask who does it and why; both are kept with what is changed."""
+    parser.add_argument("--reason", metavar="WHY", required=reason_needed, default="", help="why; kept with the change")
+    parser.add_argument("--by", metavar="WHO", default=whoever_runs_this(), help="who (default: %(default)s)")
+    parser.add_argument("--apply", action="store_true", help="do it, instead of saying what would be done")

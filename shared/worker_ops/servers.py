@@ -39,7 +39,7 @@ async def opened_redis(settings: WorkerSettings) -> AsyncIterator[RedisConnectio
 async def opened_database(settings: WorkerSettings) -> AsyncIterator[Database]:
     """Connect to a database with a current schema; raises `DatabaseUnavailable`, `SchemaOutdated`."""
     if settings.database_url is None:
-        raise CommandFailed(ExitCode.FAILED, "DATABASE_URL is not set, so there is no outbox to look at")
+        raise CommandFailed(ExitCode.FAILED, "DATABASE_URL is not set, so there is nothing to look at")
     own = {**BY_INDEX, "application_name": "intelliflow"}
     url = settings.database_url.get_secret_value()
     async with Database(url, settings=own, command_seconds=STATEMENT_SECONDS) as database:

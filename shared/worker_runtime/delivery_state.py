@@ -6,19 +6,24 @@ Every change is one Lua script that reads the server's clock, so replicas with w
 
 from __future__ import annotations
 
+import asyncio
+import re
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from worker_runtime.redis.connection import Script
 from worker_runtime.state import key_part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from worker_runtime.redis.connection import RedisConnection
 
 SENT_TTL_SECONDS = 7 * 86_400
+# Keys that the server looks at for one answer.
+SCANNED = 500
 
 # Nothing -> sending -> sent, or back to nothing once it is known that nobody got it. `doubt`: since when a provider may
 # have it without our knowing: its sender died, or never heard the answer.
@@ -196,5 +201,24 @@ class SuppressedAddresses:
         """Send to an address again; false when it was not suppressed."""
         return bool(await self._redis.call("DEL", self._key(tenant, channel, fingerprint)))
 
+    async def known(self) -> AsyncIterator[tuple[str, str, str, str]]:
+        """Yield tenant, channel, fingerprint and reason of each; of a very long name its digest is all there is."""
+        # All are on one server: its own keyspace is walked.
+        node, cursor, prefix = await self._redis.server_of(self._key()), b"0", f"{self._key()}:"
+        while True:
+            cursor, keys = await node.call("SCAN", cursor, "MATCH", f"{_literal(prefix)}*", "COUNT", SCANNED)
+            reasons = await asyncio.gather(*(node.call("GET", key) for key in keys))
+            for key, reason in zip(keys, reasons, strict=True):
+                parts = [unquote(part) for part in key.decode().removeprefix(prefix).split(":")]
+                if reason is not None and len(parts) == 3:  # noqa: PLR2004  see `_key`
+                    yield parts[0], parts[1], parts[2], reason.decode()
+            if cursor == b"0":
+                return
+
     def _key(self, *parts: str) -> str:
         return ":".join([self._prefix, *map(key_part, parts)])
+
+
+def _literal(text: str) -> str:
+    """Write what stands for itself in a pattern of Redis."""
+    return re.sub(r"([\\*?\[\]^-])", r"\\\1", text)

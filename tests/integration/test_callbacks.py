@@ -25,6 +25,7 @@ from notifications_worker.callbacks.opt_outs import EVERY_TENANT, SharedSuppress
 from notifications_worker.callbacks.routes import CallbackRoute, callback_routes
 from notifications_worker.callbacks.server import CallbackPortUnavailable, callback_server
 from notifications_worker.settings import NotificationsSettings
+from notifications_worker.unsubscribe_links import Subscription
 from worker_runtime.loops import StopSignal
 from worker_runtime.settings import load
 
@@ -219,16 +220,23 @@ async def test_start_lifts_nothing_but_a_stop(doorstep: Doorstep) -> None:
     assert doorstep.suppressions.kept == {(EVERY_TENANT, "SMS", PERSON): "BY_HAND"}
 
 
-async def test_stop_may_be_one_tenants(doorstep: Doorstep) -> None:
-    assert await doorstep.called(INBOUND + "?tenant=t-9", answer("STOP")) == 200
-
-    assert doorstep.suppressions.kept == {("t-9", "SMS", PERSON): "OPTED_OUT"}
-
-
 async def test_a_report_of_an_opt_out_is_one(doorstep: Doorstep) -> None:
     assert await doorstep.called(STATUS, report("failed", ErrorCode="21610")) == 204
 
-    assert doorstep.suppressions.kept == {("t-1", "SMS", PERSON): "OPTED_OUT"}
+    assert doorstep.suppressions.kept == {(EVERY_TENANT, "SMS", PERSON): "OPTED_OUT"}
+
+
+async def test_what_a_provider_refused_for_one_tenant_start_lifts_for_all(doorstep: Doorstep) -> None:
+    shared = SharedSuppressions(doorstep.suppressions)
+    await shared.add("t-1", "SMS", PERSON, "OPTED_OUT")
+    await shared.add("t-1", "SMS", OURS, "BY_HAND")
+    assert await shared.reason("t-2", "SMS", PERSON) == "OPTED_OUT"
+    assert await shared.reason("t-2", "SMS", OURS) is None
+
+    assert await doorstep.called(INBOUND, answer("START")) == 200
+
+    assert await shared.reason("t-1", "SMS", PERSON) is None
+    assert await shared.remove("t-1", "SMS", OURS)
 
 
 async def test_an_answer_from_what_is_no_number_suppresses_nobody(doorstep: Doorstep) -> None:
@@ -386,3 +394,21 @@ async def test_without_a_database_the_log_says_what_became_of_a_message() -> Non
 
     [line] = lines
     assert (line["event"], line["status"], line["notificationId"]) == ("delivery_status", "delivered", "n-1")
+
+
+async def test_a_link_in_bulk_mail_unsubscribes_who_posts_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBLIC_BASE_URL", PUBLIC)
+    monkeypatch.setenv("UNSUBSCRIBE_SECRET", "s" * 32)
+    settings, suppressions = load(NotificationsSettings), RememberedSuppressions()
+    links = settings.unsubscribe_links()
+    assert links is not None
+    path = links.url(Subscription("t-1", "ada@example.com")).removeprefix(PUBLIC)
+    routes = callback_routes(settings, RememberedUpdates(), suppressions)
+    async with callback_server(routes, host="127.0.0.1", port=0) as server, aiohttp.ClientSession() as http:
+        doorstep = Doorstep(server, http)
+        assert await doorstep.asked(path, {}) == 200
+        assert not suppressions.kept
+        assert await doorstep.posted(path, {"List-Unsubscribe": "One-Click"}, {}) == 200
+        assert await doorstep.posted(path + "x", {"List-Unsubscribe": "One-Click"}, {}) == 404
+
+    assert suppressions.kept == {("t-1", "EMAIL", "ada@example.com"): "UNSUBSCRIBED"}

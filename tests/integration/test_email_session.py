@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from notifications_worker.channel import Circuit
 from notifications_worker.channels.smtp_replies import Fault, SmtpFailure, Stage, classify
-from notifications_worker.channels.smtp_session import Envelope, Relay, hello_name
+from notifications_worker.channels.smtp_session import Envelope, Patience, Relay, hello_name
 from scripted_smtp import (
     ACCEPT_AND_CLOSE,
     ACCEPT_AND_HANG,
     CLOSE,
     CLOSE_WHILE_READING,
     HANG,
+    After,
     ScriptedSmtp,
     Step,
 )
 from scripted_smtp import Stage as At
-from smtp_pools import MAIL, PIPELINING, PLAIN, failure, pool_of, relay, trusting
+from smtp_pools import MAIL, PIPELINING, PLAIN, failure, patience_with, pool_of, relay, trusting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +87,7 @@ ODD_SUCCESS: tuple[Step, set[Fault]] = (b"299 odd\r\n", {Fault.GARBLED})
 async def test_silence_and_gibberish_are_told_with_their_stage(at: At, step: Step, faults: set[Fault]) -> None:
     async with ScriptedSmtp() as server:
         server.always(at, step)
-        failed = await failure(server, username="worker", password="secret")
+        failed = await failure(server, username="worker", password="secret", patience=patience_with(step))
 
     assert (failed.stage, failed.code) == (STAGES[at], None)
     assert failed.fault in faults
@@ -96,7 +98,7 @@ async def test_silence_and_gibberish_are_told_with_their_stage(at: At, step: Ste
 async def test_what_happens_after_the_message_left_is_unknown(step: Step) -> None:
     async with ScriptedSmtp() as server:
         server.will("MESSAGE", step)
-        failed = await failure(server)
+        failed = await failure(server, patience=patience_with(step))
 
     assert classify(failed).outcome.code == "DELIVERY_UNKNOWN"
 
@@ -133,9 +135,8 @@ async def test_starttls_that_is_refused_is_never_done_without(
 ) -> None:
     async with ScriptedSmtp(tls="starttls") as server:
         server.always("STARTTLS", step)
-        failed = await failure(
-            server, tls="starttls", tls_context=trusting(server), username="worker", password="secret"
-        )
+        login: dict[str, Any] = {"tls_context": trusting(server), "username": "worker", "password": "secret"}
+        failed = await failure(server, tls="starttls", patience=patience_with(step), **login)
 
     assert (failed.stage, failed.code, failed.fault) == (Stage.TLS, code, fault)
     assert server.times("AUTH") == server.times("MAIL") == 0
@@ -225,7 +226,7 @@ async def test_a_refused_recipient_does_not_cost_the_connection() -> None:
 
 @pytest.mark.parametrize("step", ["421 4.4.2 idle for too long", "500 what", CLOSE, HANG])
 async def test_a_connection_gone_stale_is_replaced_without_a_word(step: Step) -> None:
-    async with ScriptedSmtp() as server, pool_of(relay(server)) as pool:
+    async with ScriptedSmtp() as server, pool_of(relay(server, patience=patience_with(step))) as pool:
         await pool.transmit(MAIL)
         server.will("RSET", step)
         await pool.transmit(MAIL)
@@ -252,6 +253,22 @@ async def test_no_more_connections_than_allowed() -> None:
     assert server.most_at_once == 2
 
 
+async def test_an_urgent_message_waits_for_no_other() -> None:
+    async with ScriptedSmtp() as server, pool_of(relay(server, patience=Patience()), connections=1) as pool:
+        answer = asyncio.Event()
+        server.will("MESSAGE", After(answer, "250 2.0.0 kept"))
+        slow = asyncio.create_task(pool.transmit(MAIL))
+        await server.reached("MESSAGE")
+        waiting = asyncio.create_task(pool.transmit(MAIL))
+
+        await pool.transmit(replace(MAIL, urgent=True))
+        assert not slow.done()
+        assert not waiting.done()
+        answer.set()
+        await asyncio.gather(slow, waiting)
+        assert len(server.conversations) == 2
+
+
 async def test_a_connection_ends_after_its_share_of_messages() -> None:
     async with ScriptedSmtp() as server, pool_of(relay(server), messages_per_connection=2) as pool:
         for _ in range(5):
@@ -271,7 +288,7 @@ async def test_closing_takes_no_longer_than_politeness(step: Step) -> None:
     async with ScriptedSmtp() as server, pool_of(relay(server)) as pool:
         server.always("QUIT", step)
         await pool.transmit(MAIL)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):  # Patience with a reply is twice that here.
             await pool.close()
 
 

@@ -18,6 +18,7 @@ from command_line import Operator, operator
 from worker_ops.outbox.backlog import advice, forecast
 from worker_ops.outbox.store import Flow
 from worker_runtime.bullmq.producer import QueueCounts
+from worker_runtime.postgres.database import NEEDED_MIGRATION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,9 +229,7 @@ def test_without_servers_a_schema_or_rights_it_says_so(
     monkeypatch.delenv("DATABASE_URL")
     assert operator.run("outbox dead").code == 1
     monkeypatch.setenv("DATABASE_URL", database_url)
-    operator.database.execute(
-        "DELETE FROM _yoyo_migration WHERE migration_id LIKE '0006%' OR migration_id LIKE '0007%'"
-    )
+    operator.database.execute("DELETE FROM _yoyo_migration WHERE migration_id = %s", [NEEDED_MIGRATION])
     old = operator.run("outbox dead")
     assert (old.code, "intelliflow migrate" in old.err) == (1, True)
 

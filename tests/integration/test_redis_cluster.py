@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -15,11 +19,13 @@ from bullmq import Queue
 from redis.asyncio.cluster import RedisCluster
 
 from engine_harness import QUICK, Bench, bench, until
+from notifications_worker.suppression import fingerprint
 from redis_servers import PASSWORD, Cluster, ConfiguredRedis, cluster, waiting_jobs
 from worker_runtime.bullmq.names import QueueName
-from worker_runtime.bullmq.producer import NewJob
+from worker_runtime.bullmq.producer import JobQueue, NewJob
 from worker_runtime.bullmq.settlement import Complete, Delay, Fail, Settlement
 from worker_runtime.bullmq.waiter import MarkerWaiter
+from worker_runtime.delivery_state import SuppressedAddresses
 from worker_runtime.redis.cluster import ClusterConnection, slot_of
 from worker_runtime.redis.connection import RedisUnavailable
 from worker_runtime.state import BreakerLimits, BreakerPosition, BreakerState
@@ -339,3 +345,30 @@ async def test_a_replica_takes_over_under_load_and_nothing_is_lost(tmp_path: Pat
 
 async def follows(replica: ConfiguredRedis) -> bool:
     return "master_link_status:up" in replica.ask("INFO", "replication")
+
+
+async def test_a_person_is_found_and_erased_on_every_server(servers: Cluster) -> None:
+    variables = {**servers.variables, "QUEUE_SMS_PREFIX": "{other}"}
+    queues = [QueueName("{intelliflow}:notifications", "email"), QueueName("{other}", "sms")]
+    assert len({servers.holder(slot_of(queue.key("wait"))) for queue in queues}) == 2
+    redis = ClusterConnection(servers.address, client_name="test")
+    await redis.open()
+    for queue in queues:
+        data = {"recipient": {"email": "ada@example.com"}}
+        await JobQueue(redis, queue).add_bulk([NewJob("send", data, job_id=f"n-{n}") for n in range(30)])
+    await SuppressedAddresses(redis, "{intelliflow}").add("t-1", "EMAIL", fingerprint("ada@example.com"), "GONE")
+
+    async def run(line: str) -> list[dict[str, object]]:
+        command = [sys.executable, "-m", "worker_ops", *line.split(), "-o", "json"]
+        environment = {**os.environ, **variables}
+        done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        rows: list[dict[str, object]] = json.loads(done.stdout)
+        return rows
+
+    erased = await run("person erase --email ada@example.com --apply")
+    assert {row["place"]: row["erased"] for row in erased} == {f"{queue.label} wait": 30 for queue in queues}
+    assert [row["reason"] for row in await run("suppressions list")] == ["GONE"]
+    for queue in queues:
+        assert await JobQueue(redis, queue).depth() == 0
+    await redis.close()

@@ -144,11 +144,10 @@ async def test_a_job_becomes_a_text(
     assert (told["success"], told["providerMessageId"]) == (True, text.sid)
 
 
-@pytest.mark.parametrize("end", [ACCEPT_AND_CLOSE, ACCEPT_AND_FAIL])
 async def test_what_was_accepted_in_silence_is_looked_up_and_not_sent_again(
-    redis_url: str, redis: RedisConnection, queue: JobQueue, company: SmsServer, end: Any
+    redis_url: str, redis: RedisConnection, queue: JobQueue, company: SmsServer
 ) -> None:
-    company.will(*[end] * 3)
+    company.will(ACCEPT_AND_CLOSE, ACCEPT_AND_FAIL, ACCEPT_AND_CLOSE)
     async with worker(redis_url, **at(company)):
         for number in range(3):
             await queue.add(notification(number))
@@ -205,6 +204,20 @@ async def test_the_other_company_sends_what_the_first_surely_has_not_got(
     company.start()
 
     assert len({text.body for text in other_company.messages}) == len(other_company.messages) == 8
+
+
+async def test_what_the_first_may_have_got_the_other_company_is_not_asked_for(
+    redis_url: str, queue: JobQueue, company: SmsServer, other_company: SmsServer
+) -> None:
+    company.always(ACCEPT_AND_FAIL)
+    # So that the first company's circuit is still open when the text is looked at again.
+    circuit = {"CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1", "CIRCUIT_BREAKER_RESET_TIMEOUT_MS": "8000"}
+    async with worker(redis_url, **at(company), **behind(other_company), **circuit):
+        await queue.add(notification(1))
+        await until(lambda: finished(queue, completed=1), 60)
+
+    assert len(company.messages) == 1
+    assert not other_company.messages
 
 
 async def test_a_refused_number_is_no_reason_to_ask_another_company(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from notifications_worker.channels.sms_provider import SmsProvider
     from worker_runtime.egress import EgressClient
 
-NUMBER, TEXT = "+15005550010", "Your code is 4711 {^} \N{GRINNING FACE}"
+NUMBER, TEXT = "+15005550010", "Your code is wombat {^} \N{GRINNING FACE}"
 SENDER = "+15005550006"
 SHORT_SECONDS = 0.3
 
@@ -265,7 +265,7 @@ async def test_no_secret_number_or_text_is_in_any_log_error_or_repr(
     await desk.provider.send(sms())
     told += [repr(desk.provider), repr(sms()), caplog.text]
 
-    for secret in (NUMBER[1:], "4711", desk.company.auth_token, desk.company.access_key):
+    for secret in (NUMBER[1:], "wombat", desk.company.auth_token, desk.company.access_key):
         assert secret not in "\n".join(told)
 
 

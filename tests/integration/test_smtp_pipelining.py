@@ -77,6 +77,7 @@ async def test_a_server_that_asks_for_the_message_of_a_refused_recipient_gets_no
             await pool.transmit(MAIL)
         assert (caught.value.stage, caught.value.code) == (Stage.RCPT, 550)
         assert server.accepted == []
+        assert not pool._idle
         await pool.transmit(MAIL)
 
     assert len(server.conversations) == 2

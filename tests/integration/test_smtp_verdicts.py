@@ -10,7 +10,7 @@ from notifications_worker.channel import Circuit
 from notifications_worker.channels.smtp_replies import SmtpFailure, classify
 from notifications_worker.channels.smtp_session import Envelope
 from scripted_smtp import ACCEPT_AND_CLOSE, ACCEPT_AND_HANG, CLOSE, CLOSE_WHILE_READING, HANG, ScriptedSmtp, Stage, Step
-from smtp_pools import MAIL, PIPELINING, PLAIN, pool_of, relay, trusting
+from smtp_pools import MAIL, PIPELINING, PLAIN, patience_with, pool_of, relay, trusting
 from worker_runtime.outcome import DeadLetter, Defer, Retry
 
 if TYPE_CHECKING:
@@ -88,7 +88,14 @@ def test_every_stage_is_in_the_table() -> None:
 @pytest.mark.parametrize("extensions", [PLAIN, PIPELINING], ids=["one by one", "in one go"])
 async def test_a_mail_ends(at: Stage, step: Step, end: End | None, extensions: tuple[str, ...]) -> None:
     async with ScriptedSmtp(tls="starttls", extensions=extensions) as server:
-        login = relay(server, tls="starttls", tls_context=trusting(server), username="worker", password="secret")
+        login = relay(
+            server,
+            tls="starttls",
+            tls_context=trusting(server),
+            username="worker",
+            password="secret",
+            patience=patience_with(step),
+        )
         async with pool_of(login) as pool:
             server.will(at, step)
             ended = await transmitted(pool)
@@ -115,7 +122,10 @@ async def transmitted(pool: SmtpPool) -> End | None:
 async def test_a_connection_kept_for_too_long_costs_nobody_anything(
     at: Stage, step: Step, extensions: tuple[str, ...]
 ) -> None:
-    async with ScriptedSmtp(extensions=extensions) as server, pool_of(relay(server)) as pool:
+    async with (
+        ScriptedSmtp(extensions=extensions) as server,
+        pool_of(relay(server, patience=patience_with(step))) as pool,
+    ):
         server.will(at, step)
         ends = [await transmitted(pool) for _ in range(3)]
 

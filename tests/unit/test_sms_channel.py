@@ -100,7 +100,7 @@ async def test_the_mock_says_that_nothing_was_sent() -> None:
     with structlog.testing.capture_logs() as lines:
         accepted = await route.send(message)
 
-    assert accepted.provider_message_id == f"mock:{message.reference}"
+    assert (accepted.provider_message_id, accepted.pretended) == (None, True)
     [line] = lines
     assert (line["event"], line["log_level"], line["recipient"]) == ("sms_not_sent", "warning", "+***06")
     assert "secret" not in str(line)

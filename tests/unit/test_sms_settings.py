@@ -105,6 +105,7 @@ def test_a_channel_that_is_off_needs_nothing(settings: Any) -> None:
     [
         ({"ENABLE_SMS": "true"}, "SMS_PROVIDER=mock: no SMS is sent to anybody"),
         (TWILIO | {"TWILIO_API_BASE_URL": "http://proxy.example.com"}, "TWILIO_API_BASE_URL is http"),
+        (MESSAGEBIRD, "no MESSAGEBIRD_SIGNING_KEY: what becomes of an SMS"),
         (MESSAGEBIRD | {"MESSAGEBIRD_API_BASE_URL": "http://10.0.0.1"}, "MESSAGEBIRD_API_BASE_URL is http"),
     ],
 )

@@ -70,10 +70,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A provider took responsibility for the message. `provider_message_id` is its name for it, if it told one."""
+    """A provider took responsibility for the message. `provider_message_id` is its name for it, if it told one.
+
+    `pretended`: it is a stand-in that sends nothing, and the result does not say otherwise.
+    """
 
     provider_message_id: str | None
     reply: Reply | None = None
+    pretended: bool = False
 
 
 class NotAccepted(Exception):

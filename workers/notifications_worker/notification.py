@@ -17,9 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from worker_runtime.settings.queues import ChannelName
+from worker_runtime.settings.queues import ChannelName  # noqa: TC001  pydantic reads annotations
 
-__all__ = ["Attachment", "ChannelName", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
+__all__ = ["Attachment", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
 
 # Whether example.test, host.local or localhost can receive mail is the mail server's to say, not a syntax rule.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -111,7 +111,9 @@ class Notification(_Wire):
     priority: Priority | None = None
     recipient: Recipient
     content: Content
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="category marketing: bulk mail, with a link for unsubscribing."
+    )
     scheduled_at: Moment | None = Field(default=None, description="Not sent before this time.")
     expires_at: Moment | None = Field(
         default=None, description="Not sent from this time on: the job completes as expired."

@@ -54,11 +54,12 @@ class TemplateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ids = sorted(name for name in _ids(path, "txt") if not name.startswith("_"))
+        self._with_html = _ids(path, "html")
         self.environment = BoundedEnvironment(jinja2.FileSystemLoader(path))
 
     def parts(self, template_id: str) -> list[str]:
         """Return which of `PARTS` the template has; HTML is the one it may lack."""
-        return [part for part in PARTS if part != "html" or (self.path / f"{template_id}.html.j2").exists()]
+        return [part for part in PARTS if part != "html" or template_id in self._with_html]
 
     def mistakes(self) -> list[str]:
         """Return everything wrong with the folder, each with its file and line."""

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from notifications_worker.callbacks.effects import LoggedUpdates
+from notifications_worker.callbacks.effects import DeliveryUpdates, LoggedUpdates, RecordedUpdates
 from notifications_worker.callbacks.opt_outs import SharedSuppressions
 from notifications_worker.callbacks.routes import callback_routes
 from notifications_worker.callbacks.server import opened_callbacks
@@ -53,7 +53,7 @@ class NotificationsWorker(Worker[NotificationsSettings]):
         """Open the record and the channels that are on, and yield a loop for each; other queues are left alone."""
         async with AsyncExitStack() as opened:
             books = await opened.enter_async_context(opened_books(runtime))
-            doors = callback_routes(runtime.settings, LoggedUpdates(), books.suppressions)
+            doors = callback_routes(runtime.settings, books.updates, books.suppressions)
             loops: list[Loop] = [
                 *books.loops,
                 *await opened.enter_async_context(opened_callbacks(runtime.settings, doors)),
@@ -73,6 +73,7 @@ class Books:
 
     ledger: Ledger
     suppressions: Suppressions
+    updates: DeliveryUpdates
     loops: tuple[Loop, ...] = ()
 
 
@@ -82,7 +83,7 @@ async def opened_books(runtime: Runtime[NotificationsSettings]) -> AsyncIterator
     prefix = runtime.settings.queue_prefix
     if runtime.settings.database_url is None:
         records = RedisLedger(DeliveryRecords(runtime.redis, prefix))
-        yield Books(records, RedisSuppressions(SuppressedAddresses(runtime.redis, prefix)))
+        yield Books(records, RedisSuppressions(SuppressedAddresses(runtime.redis, prefix)), LoggedUpdates())
         return
     url = runtime.settings.database_url.get_secret_value()
     async with AsyncExitStack() as opened:
@@ -92,8 +93,9 @@ async def opened_books(runtime: Runtime[NotificationsSettings]) -> AsyncIterator
             for _ in range(4)
         ]
         await require_postgres(runtime, rest)
-        upkeep = Upkeep(HistoryStore(rest), runtime.settings.delivery_history_days)
-        yield Books(PostgresLedger(looks, begins, ends), SuppressionStore(looks, rest), (upkeep,))
+        history, ledger = HistoryStore(rest), PostgresLedger(looks, begins, ends)
+        upkeep = Upkeep(history, runtime.settings.delivery_history_days)
+        yield Books(ledger, SuppressionStore(looks, rest), RecordedUpdates(history), (upkeep,))
 
 
 def consumer(

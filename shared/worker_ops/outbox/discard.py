@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from events_worker.dead_letters import DISCARDED
 from events_worker.store.dead_letters import MOST_AT_ONCE
+from worker_ops.arguments import add_author
 from worker_ops.outbox.opened import Outbox, run_with_outbox
 from worker_ops.outbox.selecting import (
-    add_author,
     add_filters,
     add_ids,
     edit_of,

@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 from events_worker.dead_letters import Pace
 from events_worker.event import Replay
 from events_worker.outbox import publication
-from worker_ops.arguments import aggregate, event_id, moment, positive, rate
+from worker_ops.arguments import add_author, aggregate, event_id, moment, positive, rate
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.outbox.opened import Outbox, run_with_outbox
 from worker_ops.outbox.replay_store import Page, Range, ReplayStore
-from worker_ops.outbox.selecting import add_author, edit_of
+from worker_ops.outbox.selecting import edit_of
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.servers import interruptible
 from worker_runtime.bullmq.producer import NewJob

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from events_worker.store import Edit, Selection
-from worker_ops.arguments import aggregate, event_id, span, whoever_runs_this
+from worker_ops.arguments import aggregate, event_id, span
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import say, write_rows
 from worker_runtime.health_board import timestamp
@@ -31,13 +31,6 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 def add_ids(parser: argparse.ArgumentParser) -> None:
     """Let dead letters be named instead."""
     parser.add_argument("event_ids", metavar="EVENT_ID", nargs="*", type=event_id, help="these events")
-
-
-def add_author(parser: argparse.ArgumentParser, *, reason_needed: bool) -> None:
-    """Ask who does it and why; both are kept with the event."""
-    parser.add_argument("--reason", metavar="WHY", required=reason_needed, default="", help="why; kept with the event")
-    parser.add_argument("--by", metavar="WHO", default=whoever_runs_this(), help="who (default: %(default)s)")
-    parser.add_argument("--apply", action="store_true", help="do it, instead of saying what would be done")
 
 
 def edit_of(asked: argparse.Namespace) -> Edit:

@@ -160,6 +160,11 @@ class JobQueue:
         finished = [job_id for job_id in job_ids if job_id not in keep]
         await self._redis.run_scripts((REMOVE, (key(id_), repeat), (id_, 0, self._prefix)) for id_ in finished)
 
+    async def remove(self, job_id: str) -> bool:
+        """Remove a job that nobody is at, whatever its state; false for one that is locked or made by a schedule."""
+        keys = (self.name.key(job_id), self.name.key("repeat"))
+        return int(await self._redis.run_script(REMOVE, keys, (job_id, 0, self._prefix))) == 1
+
     async def pause(self) -> None:
         """Stop every worker of this queue, Node's too, from taking jobs; those running finish."""
         await self._switch("wait", "paused", "paused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
@@ -10,10 +11,13 @@ import structlog
 
 if TYPE_CHECKING:
     from notifications_worker.callbacks.about import About
+    from notifications_worker.store import HistoryStore
 
-__all__ = ["DeliveryState", "DeliveryUpdates", "LoggedUpdates", "StatusReport"]
+__all__ = ["DeliveryState", "DeliveryUpdates", "LoggedUpdates", "RecordedUpdates", "StatusReport"]
 
 log = structlog.get_logger()
+
+PAUSES_SECONDS = (0.2, 0.5, 1.0)
 
 
 class DeliveryState(Enum):
@@ -71,3 +75,23 @@ class LoggedUpdates:
             code=report.code,
             notificationId=report.about.notification_id if report.about else None,
         )
+
+
+class RecordedUpdates:
+    """See `DeliveryUpdates`: in the record of deliveries, which knows final states only."""
+
+    def __init__(self, history: HistoryStore) -> None:
+        self._history = history
+        self._log = LoggedUpdates()
+
+    async def update(self, report: StatusReport) -> None:
+        """See `DeliveryUpdates`. A report may be quicker than our own note that the message was accepted."""
+        await self._log.update(report)
+        if report.state.rank < DeliveryState.DELIVERED.rank:
+            return
+        final = "delivered" if report.state is DeliveryState.DELIVERED else "undelivered"
+        for pause in (*PAUSES_SECONDS, None):
+            known = await self._history.said_later(report.provider, report.provider_message_id, final, report.code)
+            if known is not None or pause is None:
+                return
+            await asyncio.sleep(pause)

@@ -1,4 +1,7 @@
-"""Who wants no more SMS: kept where suppressed addresses are, and lifted only by the same wish undone."""
+"""Who wants no more SMS: kept where suppressed addresses are, and lifted only by the same wish undone.
+
+People answer to a number, and tenants share it. So who says STOP says it to all of them, as the provider has it too.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,28 @@ if TYPE_CHECKING:
 __all__ = ["EVERY_TENANT", "OPTED_OUT", "OptOuts", "SharedSuppressions"]
 
 OPTED_OUT = "OPTED_OUT"
-# Whoever stops a number that tenants share, stops it for all of them: it is no tenant's id that a producer may give.
-EVERY_TENANT = "*"
+# The one id that no producer can give.
+EVERY_TENANT = ""
 
 
 class OptOuts:
-    """What answers and reports do to the suppressed addresses. Raises as `Suppressions` does."""
+    """What answers and reports do to the suppressed numbers. Raises as `Suppressions` does."""
 
     def __init__(self, suppressions: Suppressions) -> None:
         self._suppressions = suppressions
 
-    async def stop(self, tenant: str | None, number: str) -> None:
-        """Send nothing to a number any more: for a tenant, or for all. May be said twice."""
-        await self._suppressions.add(tenant or EVERY_TENANT, "SMS", number, OPTED_OUT)
+    async def stop(self, number: str) -> None:
+        """Send nothing to a number any more. May be said twice."""
+        await self._suppressions.add(EVERY_TENANT, "SMS", number, OPTED_OUT)
 
-    async def start(self, tenant: str | None, number: str) -> None:
+    async def start(self, number: str) -> None:
         """Send to a number again, unless something else keeps us from it. May be said twice."""
-        whose = tenant or EVERY_TENANT
-        if await self._suppressions.reason(whose, "SMS", number) == OPTED_OUT:
-            await self._suppressions.remove(whose, "SMS", number)
+        if await self._suppressions.reason(EVERY_TENANT, "SMS", number) == OPTED_OUT:
+            await self._suppressions.remove(EVERY_TENANT, "SMS", number)
 
 
 class SharedSuppressions:
-    """See `Suppressions`: an address may be suppressed for every tenant too."""
+    """See `Suppressions`: who opted out did so for every tenant, or a START could never lift it."""
 
     def __init__(self, suppressions: Suppressions) -> None:
         self._suppressions = suppressions
@@ -44,7 +46,7 @@ class SharedSuppressions:
 
     async def add(self, tenant: str, channel: str, address: str, reason: str) -> None:
         """See `Suppressions`."""
-        await self._suppressions.add(tenant, channel, address, reason)
+        await self._suppressions.add(EVERY_TENANT if reason == OPTED_OUT else tenant, channel, address, reason)
 
     async def remove(self, tenant: str, channel: str, address: str) -> bool:
         """See `Suppressions`. What is suppressed for every tenant stays."""

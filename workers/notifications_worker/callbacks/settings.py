@@ -20,7 +20,9 @@ class CallbackSettings(WorkerSettings):
         None, description="port for provider callbacks and unsubscribe links; without it nothing listens"
     )
     public_base_url: WebAddress | None = Field(
-        None, description="how the outside reaches `CALLBACK_PORT`: what providers are told to call, and sign"
+        None,
+        description="how the outside reaches `CALLBACK_PORT`: what providers are told to call, and sign, and where"
+        " links for unsubscribing lead",
     )
 
     @model_validator(mode="after")

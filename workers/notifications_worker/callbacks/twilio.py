@@ -85,23 +85,18 @@ class TwilioCallbacks:
         return web.Response(status=204)
 
     async def inbound(self, request: web.Request) -> web.Response:
-        """Take a person's answer: STOP and its like, START and its like; any other is not ours to read.
-
-        A number that tenants share is stopped for all of them, unless the address given to Twilio names one
-        (`?tenant=`).
-        """
+        """Take a person's answer: STOP and its like, START and its like; any other is not ours to read."""
         fields = await self._signed_fields(request)
-        tenant, person = request.query.get("tenant"), fields.get("From", "")
-        wish = opt_out_type(fields)
+        wish, person = opt_out_type(fields), fields.get("From", "")
         if wish and E164.fullmatch(person):
-            await (self._opt_outs.stop if wish == "STOP" else self._opt_outs.start)(tenant, person)
+            await (self._opt_outs.stop if wish == "STOP" else self._opt_outs.start)(person)
             log.info("sms_opt_out" if wish == "STOP" else "sms_opt_in", recipient=shown(person))
         return web.Response(text=NO_REPLY, content_type="text/xml")
 
     async def _suppress_who_opted_out(self, report: StatusReport, recipient: str) -> None:
         known = known_error(PROVIDER, report.code)
         if known and known.kind is ErrorClass.OPTED_OUT and E164.fullmatch(recipient):
-            await self._opt_outs.stop(report.about.tenant_id if report.about else None, recipient)
+            await self._opt_outs.stop(recipient)
 
     async def _signed_fields(self, request: web.Request) -> dict[str, str]:
         form = await request.post()

@@ -172,11 +172,15 @@ def stationery(settings: EmailSettings, store: ObjectStore) -> Stationery:
     )
 
 
+def _limits(settings: EmailSettings) -> PoolLimits:
+    return PoolLimits(settings.smtp_pool_size, messages_per_connection=settings.smtp_messages_per_connection)
+
+
 @asynccontextmanager
 async def email_channel(settings: EmailSettings) -> AsyncIterator[EmailChannel]:
     """Open the channel; connections are made when the first message needs one and closed on leaving."""
     store = ObjectStore(settings.storage_url)
-    pool = SmtpPool(relay(settings), PoolLimits(settings.smtp_pool_size, settings.smtp_messages_per_connection))
+    pool = SmtpPool(relay(settings), _limits(settings))
     channel = EmailChannel(pool, stationery(settings, store))
     try:
         yield channel

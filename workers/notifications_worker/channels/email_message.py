@@ -7,18 +7,18 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import EmailPolicy
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING
 
+from notifications_worker.channels.mime import file_part, header, multipart, text_part
 from notifications_worker.channels.smtp_session import Envelope
+from notifications_worker.notification import Priority
 from worker_runtime.outcome import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from email.headerregistry import Address
-    from email.message import MIMEPart
 
     from notifications_worker.channels.attachments import AttachedFile
     from notifications_worker.channels.dkim import DkimSigner
@@ -28,23 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Letter", "envelope"]
 
 NOTIFICATION_HEADER = "X-IntelliFlow-Notification-Id"
-UNSUBSCRIBE_HEADER = "List-Unsubscribe"
-IDENTIFIERS = {"Message-ID", NOTIFICATION_HEADER, UNSUBSCRIBE_HEADER}
+# Identifiers stay on one line as they are: broken in two, or encoded, nobody could search for them.
 LONGEST_PLAIN_IDENTIFIER = 900
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
-
-
-class _Policy(EmailPolicy):
-    """Writes identifiers on one line as they are: Python would break a long one, or encode it, past all searching."""
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        if name in IDENTIFIERS and value.isascii() and len(value) <= LONGEST_PLAIN_IDENTIFIER:
-            return f"{name}: {value}\r\n".encode("ascii")
-        return super().fold_binary(name, value)
-
-
-# Seven bits, so that no server needs 8BITMIME; whatever an address needs, `Envelope.utf8` says.
-_SEVEN_BIT = _Policy(linesep="\r\n", cte_type="7bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,67 +48,65 @@ class Letter:
 def envelope(letter: Letter, sender: Address, signer: DkimSigner | None = None) -> Envelope:
     """Write the mail and sign it. Raises PermanentError (INVALID_PAYLOAD) for words that no mail can hold."""
     utf8 = not (letter.recipient + sender.addr_spec).isascii()
+    message_id = _message_id(letter.notification, letter.recipient, sender.domain)
     try:
-        message = _headers(letter, sender)
-        _body(message, letter)
-        content = message.as_bytes(policy=_SEVEN_BIT.clone(utf8=utf8))
+        content = b"".join(_headers(letter, sender, message_id, utf8=utf8)) + _body(letter, message_id)
     except ValueError as error:  # Half a surrogate pair, for one, which a template's data can hold and no charset can.
         raise PermanentError("INVALID_PAYLOAD", "content holds what cannot be written in an e-mail") from error
-    content = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
     signed = signer.signed(content, letter.created_at) if signer else content
-    keys = (signer.name,) if signer else ()
-    return Envelope(sender.addr_spec, letter.recipient, signed, message["Message-ID"], utf8, keys)
+    return Envelope(
+        sender.addr_spec,
+        letter.recipient,
+        signed,
+        message_id,
+        utf8,
+        signed_by=(signer.name,) if signer else (),
+        urgent=letter.notification.priority is Priority.URGENT,
+    )
 
 
-def _headers(letter: Letter, sender: Address) -> EmailMessage:
-    notification, subject = letter.notification, letter.words.subject
-    message = EmailMessage(policy=_SEVEN_BIT)
-    message["From"] = sender
-    message["To"] = letter.recipient
-    if subject:
-        message["Subject"] = _one_line("content.subject", subject)
-    message["Date"] = format_datetime(datetime.fromtimestamp(letter.created_at, UTC))
-    message["Message-ID"] = _message_id(notification, letter.recipient, sender.domain)
-    message[NOTIFICATION_HEADER] = _one_line("notificationId", notification.notification_id)
-    message["Auto-Submitted"] = "auto-generated"  # So that no holiday answers it (RFC 3834).
+def _headers(letter: Letter, sender: Address, message_id: str, *, utf8: bool) -> Iterable[bytes]:
+    yield header("From", sender, utf8=utf8)
+    yield header("To", letter.recipient, utf8=utf8)
+    if letter.words.subject:
+        yield header("Subject", _one_line("content.subject", letter.words.subject), utf8=utf8)
+    yield header("Date", format_datetime(datetime.fromtimestamp(letter.created_at, UTC)))
+    yield _identifier("Message-ID", message_id)
+    yield _identifier(NOTIFICATION_HEADER, _one_line("notificationId", letter.notification.notification_id))
+    yield header("Auto-Submitted", "auto-generated")  # So that no holiday answers it (RFC 3834).
     if letter.unsubscribe_url:
-        message["Precedence"] = "bulk"
-        message[UNSUBSCRIBE_HEADER] = f"<{letter.unsubscribe_url}>"
-        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    return message
+        yield header("Precedence", "bulk")
+        yield _identifier("List-Unsubscribe", f"<{letter.unsubscribe_url}>")
+        yield header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
+    yield header("MIME-Version", "1.0")
 
 
-def _body(message: EmailMessage, letter: Letter) -> None:
+def _identifier(name: str, value: str) -> bytes:
+    return header(name, value, longest=LONGEST_PLAIN_IDENTIFIER)
+
+
+def _body(letter: Letter, message_id: str) -> bytes:
     """Text first, then HTML with what it shows, then the files (RFC 2046, 2387)."""
-    message.set_content(letter.words.text)
-    shown = [file for file in letter.files if file.content_id and letter.words.html]
-    if letter.words.html:
-        message.add_alternative(letter.words.html, subtype="html")
-        for file in shown:
-            _html_of(message).add_related(file.content, cid=f"<{file.content_id}>", **_described(file))
-    for file in letter.files:
-        if file not in shown:
-            message.add_attachment(file.content, **_described(file))
-    _part_the_same_way_again(message, letter)
+    words, shown = letter.words, [file for file in letter.files if file.content_id and letter.words.html]
+    boundary = _boundaries(letter, message_id)
+    body = text_part("plain", words.text)
+    if words.html:
+        html = text_part("html", words.html)
+        related = multipart("related", next(boundary), [html, *map(_written, shown)]) if shown else html
+        body = multipart("alternative", next(boundary), [body, related])
+    attached = [file for file in letter.files if file not in shown]
+    return multipart("mixed", next(boundary), [body, *map(_written, attached)]) if attached else body
 
 
-def _html_of(message: EmailMessage) -> MIMEPart:
-    *_, last = message.iter_parts()
-    return last
+def _written(file: AttachedFile) -> bytes:
+    return file_part(file.content, file.content_type, file.filename, file.content_id)
 
 
-def _described(file: AttachedFile) -> dict[str, Any]:
-    kind, _, subtype = file.content_type.partition("/")
-    where = "inline" if file.content_id else "attachment"
-    return {"maintype": kind, "subtype": subtype, "filename": file.filename, "disposition": where}
-
-
-def _part_the_same_way_again(message: EmailMessage, letter: Letter) -> None:
-    """Python's own separators are random, and a resend is the same bytes. Made of the parts, one cannot be in them."""
+def _boundaries(letter: Letter, message_id: str) -> Iterator[str]:
+    """A resend is the same bytes, so separators are made of the parts, and for that reason cannot be in them."""
     digests = (hashlib.sha256(file.content).hexdigest() for file in letter.files)
-    digest = _digest(message["Message-ID"], letter.words.text, letter.words.html, *digests)
-    for number, part in enumerate(part for part in message.walk() if part.is_multipart()):
-        part.set_boundary(f"=_{number}{digest}")
+    digest = _digest(message_id, letter.words.text, letter.words.html, *digests)
+    return (f"=_{number}{digest}" for number in count())
 
 
 def _message_id(notification: Notification, recipient: str, domain: str) -> str:

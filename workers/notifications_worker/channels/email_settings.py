@@ -18,7 +18,6 @@ from notifications_worker.channels.dkim import DkimSigner, read_private_key
 from notifications_worker.templates import SHIPPED, Templates, mistakes_in
 from notifications_worker.unsubscribe_links import SHORTEST_SECRET, UnsubscribeLinks
 from worker_runtime.settings import Allowed, Port, WorkerSettings
-from worker_runtime.settings.kinds import WebAddress  # noqa: TC001  pydantic reads annotations
 from worker_runtime.storage import storage_location
 
 __all__ = ["EmailSettings", "TemplateSettings"]
@@ -121,7 +120,9 @@ class EmailSettings(TemplateSettings, CallbackSettings):
     smtp_ca_file: Annotated[str, AfterValidator(_certificates), Allowed("a PEM file")] | None = Field(
         None, description="certificates the mail server's is checked against, instead of the system's"
     )
-    smtp_pool_size: int = Field(5, ge=1, le=100, description="most connections to the mail server at once")
+    smtp_pool_size: int = Field(
+        5, ge=1, le=100, description="most connections to the mail server at once; one more is for URGENT"
+    )
     smtp_messages_per_connection: int = Field(
         100, ge=1, le=100_000, description="messages after which a connection is replaced"
     )
@@ -147,9 +148,6 @@ class EmailSettings(TemplateSettings, CallbackSettings):
         None,
         description="seals links for unsubscribing, which mail of category marketing needs; after a comma, older"
         " secrets whose links are to work on",
-    )
-    public_base_url: WebAddress | None = Field(
-        None, description="how the outside reaches `CALLBACK_PORT`: where the links for unsubscribing lead"
     )
     storage_url: Annotated[
         str,
@@ -236,8 +234,13 @@ class EmailSettings(TemplateSettings, CallbackSettings):
         return found
 
     def _unsubscribe_warnings(self) -> list[str]:
-        if self.unsubscribe_secret and not self.public_base_url:
+        if not self.unsubscribe_secret:
+            return []
+        if not self.public_base_url:
             return ["UNSUBSCRIBE_SECRET has no effect without PUBLIC_BASE_URL: mail of category marketing is refused"]
-        if self.unsubscribe_links() and urlsplit(self.public_base_url or "").scheme != "https":
-            return ["PUBLIC_BASE_URL is not https: mail providers ignore its links for unsubscribing (RFC 8058)"]
-        return []
+        found = []
+        if urlsplit(self.public_base_url).scheme != "https":
+            found.append("PUBLIC_BASE_URL is not https: mail providers ignore its links for unsubscribing (RFC 8058)")
+        if not self.callback_port:
+            found.append("CALLBACK_PORT is not set: links for unsubscribing work only if another process answers them")
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -103,7 +104,8 @@ async def sms_channel(settings: SmsSettings) -> AsyncIterator[SmsChannel]:
     """Open the channel; connections are made when the first message needs one and closed on leaving."""
     async with trusted_egress(kept_bytes=KEPT_BYTES) as http:
         yield SmsChannel(
-            [provider(name, settings, http) for name in settings.sms_providers],
+            # In a thread: to load Twilio's client takes half a second, in which the event loop should turn.
+            [await asyncio.to_thread(provider, name, settings, http) for name in settings.sms_providers],
             Templates(),
             max_segments=settings.sms_max_segments,
             require_assigned=settings.sms_require_assigned_number,
@@ -130,7 +132,7 @@ def provider(name: SmsProviderName, settings: SmsSettings, http: EgressClient) -
 
 
 def _twilio(settings: SmsSettings, http: EgressClient) -> SmsProvider:
-    # Half a second and 15 MB, for those who use it.
+    # 15 MB, for those who use it.
     from notifications_worker.channels.sms_twilio import TwilioSms  # noqa: PLC0415
 
     return TwilioSms(

@@ -1,6 +1,6 @@
 """SMS for a desk without a provider: nothing leaves, a log line says what would have.
 
-The start warns of it, and what a result names as the provider's id begins with `mock:`, so that none is taken for sent.
+The start warns of it, and results say that nothing was sent.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from notifications_worker.channel import Accepted, Reply
+from notifications_worker.channel import Accepted
 from notifications_worker.channels.sms_number import shown
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class MockSms:
             parts=message.parts,
             why="SMS_PROVIDER=mock",
         )
-        return Accepted(f"mock:{message.reference}", Reply(text="nothing was sent: SMS_PROVIDER=mock"))
+        return Accepted(None, pretended=True)
 
     async def look_up(self, message: SmsMessage, since: float) -> Accepted | None:
         """See `SmsProvider`."""

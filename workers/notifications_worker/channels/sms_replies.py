@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["FAILURES", "Refusal", "failed", "masked", "not_understood", "refused"]
 
 FAILURES = (EgressRefused, NotReached, NoAnswer)
-OUTAGE_PAUSE_SECONDS = 5.0
+OUTAGE_PAUSE_SECONDS = 2.0
 # A provider's own list may be a moment behind what it accepted.
-LOOK_UP_PAUSE_SECONDS = 10.0
+LOOK_UP_PAUSE_SECONDS = 5.0
 RATE_LIMIT_SECONDS = 60.0
 LOGGED_CHARACTERS = 200
 

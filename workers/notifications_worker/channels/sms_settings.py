@@ -125,6 +125,10 @@ class SmsSettings(CallbackSettings):
             return found
         if self.sms_provider == "mock":
             found.append("SMS_PROVIDER=mock: no SMS is sent to anybody; results name the provider as mock")
+        if "messagebird" in self.sms_providers and not self.messagebird_signing_key:
+            found.append(
+                "no MESSAGEBIRD_SIGNING_KEY: what becomes of an SMS there is not asked for, as nobody could check it"
+            )
         for provider in self.sms_providers:
             variable = f"{provider}_api_base_url"
             if crosses_a_network_in_the_clear(getattr(self, variable, "")):

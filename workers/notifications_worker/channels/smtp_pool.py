@@ -28,20 +28,25 @@ class Transmitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Nodemailer's defaults, which relays are used to; `idle_seconds` is below what servers allow (30 to 300 s)."""
+    """Nodemailer's defaults, which relays are used to; `idle_seconds` is below what servers allow (30 to 300 s).
+
+    `urgent` are the connections beyond `connections` that only urgent messages may use.
+    """
 
     connections: int = 5
+    urgent: int = 1
     messages_per_connection: int = 100
     idle_seconds: float = 25.0
 
 
 class SmtpPool:
-    """At most `connections` conversations at once; callers beyond that wait for one to end, in order."""
+    """At most `connections` conversations at once, and some for urgent messages; callers beyond that wait, in order."""
 
     def __init__(self, relay: Relay, limits: PoolLimits | None = None) -> None:
         self._relay = relay
         self._limits = limits or PoolLimits()
         self._slots = asyncio.Semaphore(self._limits.connections)
+        self._reserve = asyncio.Semaphore(self._limits.urgent)
         self._idle: dict[SmtpSession, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -50,7 +55,7 @@ class SmtpPool:
 
         A kept connection that the server closed meanwhile is replaced at nobody's cost.
         """
-        async with self._slots:
+        async with self._reserve if envelope.urgent and self._slots.locked() else self._slots:
             while session := self._kept():
                 try:
                     return await self._over(session, envelope)

@@ -20,7 +20,7 @@ __all__ = ["Fault", "SmtpFailure", "Stage", "classify", "enhanced_code", "masked
 
 GREYLIST_FLOOR_SECONDS = 300.0
 MAILBOX_FULL_FLOOR_SECONDS = 3600.0
-OUTAGE_PAUSE_SECONDS = 5.0
+OUTAGE_PAUSE_SECONDS = 2.0
 LOGGED_CHARACTERS = 200
 HARD_BOUNCE = "HARD_BOUNCE"
 

@@ -68,7 +68,7 @@ class Envelope:
     """One message to one recipient.
 
     `content` has CRLF line ends; `utf8`: an address needs SMTPUTF8 (RFC 6531); `signed_by`: where the keys are
-    published that signed it.
+    published that signed it; `urgent`: it need not wait for a connection that others use.
     """
 
     sender: str
@@ -77,6 +77,7 @@ class Envelope:
     message_id: str
     utf8: bool = False
     signed_by: tuple[str, ...] = ()
+    urgent: bool = False
 
 
 @contextmanager

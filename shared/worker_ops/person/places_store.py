@@ -1,0 +1,114 @@
+"""The tables that may hold a person's address, and how one is taken out of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# $1 to $5 of every statement: from this row's place to that one's, the addresses, the tenant, the jobs at work.
+NOBODY_IS_AT_IT = "$5::text[] IS NULL"
+# The writer's, the relay's and the handlers'. A dead letter is nobody's, unless the order of its aggregate hangs on it.
+UNDER_WAY = """EXISTS (SELECT FROM domain_event_under_way AS busy WHERE busy.event_id = held.id
+               AND (busy.dead_reason IS NULL OR held.aggregate_id ~* $3::text))"""
+TENANT_OF_EVENT = """coalesce((SELECT tenant_id FROM domain_event_outbox AS event WHERE event.id = held.event_id),
+               (SELECT tenant_id FROM domain_event_outbox_archive AS event WHERE event.id = held.event_id LIMIT 1))"""
+UNSENT = "state IN ('sending', 'waiting')"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table. `texts` and `json` are its columns that may hold an address; of `whole` nothing is left but NULL.
+
+    `busy`: an SQL condition for a row that somebody works on. `also`: further columns an erased row gets.
+    """
+
+    table: str
+    key: str
+    texts: tuple[str, ...] = ()
+    json: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    busy: str = NOBODY_IS_AT_IT
+    tenant: str = "held.tenant_id"
+    also: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that may hold an address."""
+        return (*self.whole, *self.texts, *self.json)
+
+    @property
+    def find(self) -> str:
+        """Return the statement that finds rows within a stretch of the table's pages."""
+        held = " OR ".join(f"held.{column}::text ~* $3::text" for column in self.columns)
+        columns = ", ".join(f"held.{column}::text AS {column}" for column in self.columns)
+        return f"""
+SELECT held.ctid AS place, {self.key} AS key, coalesce({self.busy}, false) AS busy, {columns}
+  FROM {self.table} AS held
+ WHERE held.ctid >= $1::tid AND held.ctid < $2::tid AND ({held})
+   AND ($4::text IS NULL OR {self.tenant} = $4) AND ($5::text[] IS NOT NULL)
+"""
+
+    @property
+    def lock(self) -> str:
+        """Return the statement that finds and locks those that nobody works on."""
+        return f"{self.find} AND NOT coalesce({self.busy}, false) FOR UPDATE OF held SKIP LOCKED"
+
+    @property
+    def erase(self) -> str:
+        """Return the statement that writes one row: its place, then its columns."""
+        types = {column: "jsonb" if column in self.json else "text" for column in self.columns}
+        sets = [f"{column} = ${number}::{types[column]}" for number, column in enumerate(self.columns, 2)]
+        return f"UPDATE {self.table} SET {', '.join([*sets, *filter(None, [self.also])])} WHERE ctid = $1"
+
+
+EVENT_TEXTS, EVENT_JSON = ("aggregate_id", "last_error"), ("payload", "metadata")
+BEING_SENT = f"""(held.state = 'sending' AND held.lease_until > clock_timestamp())
+               OR (held.{UNSENT} AND held.job = ANY ($5))"""
+NOT_TO_BE_SENT = f"""state = CASE WHEN {UNSENT} THEN 'dropped' ELSE state END,
+       code = CASE WHEN {UNSENT} THEN 'ERASED' ELSE code END"""
+PENDING = f"held.status = 'pending' OR held.processed_at IS NULL OR {UNDER_WAY}"
+# The outbox before the archive: what moves meanwhile, moves that way.
+PLACES = (
+    Place(
+        "notification_delivery",
+        "concat_ws(' ', held.tenant_id, held.notification_id, held.channel)",
+        whole=("recipient",),
+        texts=("reason",),
+        json=("payload",),
+        busy=BEING_SENT,
+        also=NOT_TO_BE_SENT,
+    ),
+    Place(
+        "notification_attempt",
+        "concat_ws(' ', held.tenant_id, held.notification_id, held.channel)",
+        texts=("reason", "said"),
+    ),
+    Place(
+        "notification_suppression",
+        "concat_ws(' ', held.tenant_id, held.channel, held.fingerprint)",
+        whole=("address",),
+    ),
+    Place("notification_edit", "held.number::text", texts=("reason",)),
+    Place(
+        "domain_event_outbox",
+        "held.id::text",
+        texts=EVENT_TEXTS,
+        json=EVENT_JSON,
+        busy=PENDING,
+    ),
+    Place(
+        "domain_event_outbox_archive",
+        "held.id::text",
+        texts=EVENT_TEXTS,
+        json=EVENT_JSON,
+        busy=UNDER_WAY,
+        also="aggregate_hash = hashtext(aggregate_type || ':' || $2::text)",
+    ),
+    Place(
+        "domain_event_edit",
+        "held.event_id::text",
+        texts=("error_before", "reason"),
+        json=("payload_before",),
+        tenant=TENANT_OF_EVENT,
+    ),
+    Place("domain_event_under_way", "held.event_id::text", texts=("dead_reason",), tenant=TENANT_OF_EVENT),
+)

@@ -1,0 +1,51 @@
+"""What the notifications runbook names is there: states, outcomes, metrics, settings, tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from events_worker.settings import EventsSettings
+from notifications_worker.settings import NotificationsSettings
+from notifications_worker.transmission import OUTCOMES
+from worker_ops.deliveries.selecting import STATES
+from worker_ops.exit_codes import ExitCode
+from worker_ops.person.places_store import PLACES
+from worker_runtime.metric_catalogue import CATALOGUE
+from worker_runtime.settings.variables import variables_of
+
+ROOT = Path(__file__).parents[2]
+RUNBOOK = (ROOT / "docs" / "operations" / "runbooks" / "notifications.md").read_text()
+SOURCES = "\n".join(
+    path.read_text() for folder in ("shared", "workers") for path in sorted((ROOT / folder).rglob("*.py"))
+)
+
+
+def first_column(heading: str) -> set[str]:
+    """The names in the first column of the table with that heading."""
+    table = RUNBOOK.partition(f"| {heading} |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_every_state_and_outcome_is_explained() -> None:
+    assert first_column("state") == set(STATES)
+    assert first_column("outcome") == set(OUTCOMES)
+
+
+def test_every_place_is_named_but_the_note_of_the_command_itself() -> None:
+    assert first_column("place") == {place.table for place in PLACES} - {"notification_edit"}
+
+
+def test_every_exit_code_is_told() -> None:
+    table = RUNBOOK.partition("| exit code |")[2].partition("\n\n")[0]
+    assert [int(code) for code in re.findall(r"^\| (\d) \|", table, re.MULTILINE)] == list(ExitCode)
+
+
+def test_every_metric_setting_and_code_exists() -> None:
+    known = {metric.name for metric in CATALOGUE}
+    assert set(re.findall(r"`(intelliflow_\w+)`", RUNBOOK)) <= known
+    settings = {variable.name for one in (EventsSettings, NotificationsSettings) for variable in variables_of(one)}
+    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", RUNBOOK)) <= settings
+    for code in re.findall(r"code `([A-Z_]+)`|\(`([A-Z_]+)`\)", RUNBOOK):
+        assert "".join(code) in SOURCES
