@@ -107,13 +107,16 @@ async def _erase(asked: argparse.Namespace, searching: Searching, search: Search
     if searching.store:
         await searching.store.record(search, asked.by, asked.reason)
     erased = await searching.erase(search)
-    left = await searching.find(replace(search, at_work=()))
+    left: Tally | None = await searching.find(replace(search, at_work=()))
+    if searching.stop.requested.is_set():
+        # Nobody has looked at all of it.
+        left = None
     _tell_audit(asked, search, erased, left)
     write_rows(erasure_rows(erased, left), asked.output)
-    await _tell_suppressed(searching, search)
-    if left.total:
+    if left and left.total:
         say("somebody works on what is left: run it again when that is done")
-    return _unless_stopped(searching, ExitCode.PARTIAL if left.total else ExitCode.OK)
+    await _tell_suppressed(searching, search)
+    return _unless_stopped(searching, ExitCode.PARTIAL if left and left.total else ExitCode.OK)
 
 
 def _unless_stopped(searching: Searching, code: ExitCode) -> ExitCode:
@@ -123,7 +126,7 @@ def _unless_stopped(searching: Searching, code: ExitCode) -> ExitCode:
     return code
 
 
-def _tell_audit(asked: argparse.Namespace, search: Search, erased: Tally, left: Tally) -> None:
+def _tell_audit(asked: argparse.Namespace, search: Search, erased: Tally, left: Tally | None) -> None:
     line = {
         "event": "person_erased",
         "fingerprints": search.person.fingerprints,
@@ -131,7 +134,7 @@ def _tell_audit(asked: argparse.Namespace, search: Search, erased: Tally, left: 
         "by": asked.by,
         "reason": asked.reason,
         "erased": erased.total,
-        "left": left.total,
+        "left": left.total if left else None,
     }
     say(json.dumps(line))
 
