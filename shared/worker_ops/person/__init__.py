@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+# For one stretch of a table: what takes longer is done in smaller ones.
+STRETCH_SECONDS = 20.0
 
 
 def register(commands: Commands) -> None:
@@ -86,7 +88,7 @@ async def _opened(settings: WorkerSettings) -> AsyncIterator[Searching]:
         if settings.database_url is None:
             say("DATABASE_URL is not set: only Redis is looked at")
         else:
-            store = PersonStore(await opened.enter_async_context(opened_database(settings)))
+            store = PersonStore(await opened.enter_async_context(opened_database(settings, STRETCH_SECONDS)))
         redis = await opened.enter_async_context(opened_redis(settings))
         yield Searching(PersonJobs(redis, settings), store, opened.enter_context(interruptible()))
 
