@@ -230,6 +230,18 @@ def test_what_is_being_done_is_left_and_reported(operator: Operator, store: redi
     assert operator.json(FIND) == []
 
 
+def test_a_job_that_no_list_knows_goes_and_a_schedule_stays(operator: Operator, store: redis.Redis) -> None:
+    data = json.dumps({"recipient": {"email": ADA}})
+    for key in (f"{MAIL}:lost", f"{EVENTS}:lost", f"{MAIL}:repeat:daily"):
+        store.hset(key, mapping={"name": "x", "data": data})
+    said = operator.run(f"{ERASE} -o json --reason", f"for {ADA}")
+    assert (said.code, counts(said.rows, "left")) == (4, {f"{MAIL} schedule": 1})
+    assert "remove the schedule" in said.err
+    assert ADA not in said.err
+    assert operator.value("SELECT reason FROM notification_edit") == "for erased"
+    assert not store.exists(f"{MAIL}:lost", f"{EVENTS}:lost")
+
+
 def test_one_tenants_data_is_not_anothers(operator: Operator, store: redis.Redis) -> None:
     for tenant in ("t-1", "t-2"):
         delivery(operator, "n-1", tenant=tenant)
@@ -304,7 +316,6 @@ def test_what_takes_too_long_at_once_is_done_in_smaller_steps(operator: Operator
     stretches = asyncio.run(walk())
     assert sum(len(stretch.rows) for stretch in stretches) == 20_000
     assert stretches[-1].done == 1
-    print(len(stretches), [round(s.done, 3) for s in stretches])
 
 
 def test_ctrl_c_ends_it_between_two_steps(operator: Operator, database_url: str, redis_url: str) -> None:

@@ -13,7 +13,7 @@ from worker_ops.arguments import add_author
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.person.address import Person, email_spellings, phone_number
-from worker_ops.person.jobs import PersonJobs
+from worker_ops.person.jobs import SCHEDULE, PersonJobs
 from worker_ops.person.searching import Searching
 from worker_ops.person.store import PersonStore, Search
 from worker_ops.person.tally import erasure_rows
@@ -116,9 +116,17 @@ async def _erase(asked: argparse.Namespace, searching: Searching, search: Search
     _tell_audit(asked, search, erased, left)
     write_rows(erasure_rows(erased, left), asked.output)
     if left and left.total:
-        say("somebody works on what is left: run it again when that is done")
+        _tell_what_helps(left)
     await _tell_suppressed(searching, search)
     return _unless_stopped(searching, ExitCode.PARTIAL if left and left.total else ExitCode.OK)
+
+
+def _tell_what_helps(left: Tally) -> None:
+    schedules = [place for place in left.places if place.endswith(f" {SCHEDULE}")]
+    for place in schedules:
+        say(f"{place}: makes jobs for this person again and again: remove the schedule, then run this again")
+    if len(left.places) > len(schedules):
+        say("somebody works on what is left: run it again when that is done")
 
 
 def _unless_stopped(searching: Searching, code: ExitCode) -> ExitCode:
@@ -134,7 +142,7 @@ def _tell_audit(asked: argparse.Namespace, search: Search, erased: Tally, left: 
         "fingerprints": search.person.fingerprints,
         "tenant": search.tenant,
         "by": asked.by,
-        "reason": asked.reason,
+        "reason": search.person.erased(asked.reason),
         "erased": erased.total,
         "left": left.total if left else None,
     }
