@@ -35,11 +35,12 @@ EXTERNAL_REDIS = os.environ.get("REDIS_URL")
 EXTERNAL_POSTGRES = os.environ.get("DATABASE_URL")
 
 PRODUCT_VARIABLES = (
-    "CALLBACK_PORT",
+    "CALLBACK_",
     "CIRCUIT_BREAKER_",
     "DATABASE_URL",
     "EGRESS_",
     "EMAIL_",
+    "ENABLE_",
     "EVENT_HANDLERS",
     "EVENT_RULES_FILE",
     "HEALTH_",
@@ -47,16 +48,24 @@ PRODUCT_VARIABLES = (
     "LOG_",
     "LOOP_STALL_LIMIT_MS",
     "MAX_DEFER_AGE_MS",
+    "MESSAGEBIRD_",
     "OPS_TOKEN",
     "OTEL_",
     "OUTBOX_",
     "PUBLIC_BASE_URL",
+    "PREFERENCES_HOOK",
     "QUEUE_",
+    "QUIET_",
     "REDIS_",
     "RETRY_",
     "SHUTDOWN_TIMEOUT_MS",
+    "SMS_",
     "SMTP_",
     "START_TIMEOUT_MS",
+    "WEBHOOK_",
+    "SLACK_",
+    "TENANT_",
+    "TWILIO_",
 )
 
 

@@ -32,6 +32,7 @@ class Action(Enum):
     CLOSE_WHILE_READING = "close the connection when a part of the message has come"
 
 
+LONGEST_MAIL = 64 * 1024 * 1024
 HANG = Action.HANG
 CLOSE = Action.CLOSE
 ACCEPT_AND_CLOSE = Action.ACCEPT_AND_CLOSE
@@ -123,7 +124,7 @@ class ScriptedSmtp:
 
     async def start(self, port: int = 0) -> None:
         secure = self._context if self.tls == "implicit" else None
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=secure)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=secure, limit=LONGEST_MAIL)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -7,13 +7,19 @@ A test compares them with what this would write.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from events_worker.contracts import load_catalogue
 from events_worker.contracts.asyncapi import asyncapi_yaml
 from events_worker.contracts.reference import reference as events_reference
 from events_worker.settings import EventsSettings
+from notifications_worker.notification import schema as notification_schema
 from notifications_worker.settings import NotificationsSettings
 from worker_runtime import metric_catalogue, settings
+from worker_runtime.settings.variables import variables_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = Path(__file__).parent
 
@@ -30,7 +36,17 @@ def pages() -> dict[str, str]:
         "events.md": events_reference(catalogue),
         "settings.md": settings.reference(workers, settings.WorkerSettings),
         "metrics.md": metric_catalogue.reference(),
+        "notification-job.schema.json": notification_schema(),
+        "../../shared/worker_runtime/settings/elsewhere.txt": beyond_common(workers.values()),
     }
+
+
+def beyond_common(workers: Iterable[type[settings.WorkerSettings]]) -> str:
+    """Return the variables that not every worker has: those which another one knows are no mistakes."""
+    common = {variable.name for variable in variables_of(settings.WorkerSettings)}
+    own = [variable for worker in workers for variable in variables_of(worker) if variable.name not in common]
+    names = {variable.name for variable in own} | {f"{variable.name}_FILE" for variable in own if variable.secret}
+    return "\n".join(sorted(names)) + "\n"
 
 
 if __name__ == "__main__":

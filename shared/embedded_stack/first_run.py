@@ -1,4 +1,4 @@
-"""`./dev run`: real servers, both workers, twenty committed events, and a table of what became of them."""
+"""`./dev run`: real servers, both workers, twenty committed events, an SMS, a webhook, and what became of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +16,8 @@ import psycopg
 
 from embedded_stack.binaries import ProgramMissingError
 from embedded_stack.journey import NOTIFICATION_HEADER, Journey, settled_journeys, table
+from embedded_stack.other_channels import Message, queue_messages, settled
+from embedded_stack.other_channels import table as message_table
 from embedded_stack.place import claimed_place
 from embedded_stack.sample_events import SampleEvent, commit, sample_events
 from embedded_stack.server import ServerFailedError
@@ -26,7 +28,9 @@ from worker_ops.migrations import MigrationError
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from embedded_stack.sms_server import SmsServer
 
 DATA = Path(".data")
 ARRIVAL_SECONDS = 90.0
@@ -50,18 +54,34 @@ class Result:
     """What came of it; the time is from the first commit until the last job is done."""
 
     journeys: list[Journey]
+    messages: list[Message]
     elapsed_ms: int
 
     @property
-    def missing(self) -> list[Journey]:
-        """What did not arrive."""
-        return [journey for journey in self.journeys if not journey.is_complete]
+    def missing(self) -> list[str]:
+        """What did not arrive, and why."""
+        return [
+            *(
+                f"{one.event.event_type} {one.event.id}: {one.stopped_at}"
+                for one in self.journeys
+                if not one.is_complete
+            ),
+            *(f"{one.channel} {one.job_id}: {one.stopped_at}" for one in self.messages if not one.is_complete),
+        ]
 
     def as_json(self) -> str:
-        """One line for machines: events handled, mails received."""
+        """One line for machines: events handled, messages received."""
         events = sum(journey.handled is not None for journey in self.journeys)
         emails = sum(journey.mail is not None for journey in self.journeys)
-        line = {"ok": not self.missing, "events": events, "emails": emails, "elapsedMs": self.elapsed_ms}
+        arrived = [message.channel for message in self.messages if message.is_complete]
+        line = {
+            "ok": not self.missing,
+            "events": events,
+            "emails": emails,
+            "sms": arrived.count("SMS"),
+            "webhooks": arrived.count("WEBHOOK"),
+            "elapsedMs": self.elapsed_ms,
+        }
         return json.dumps(line, separators=(",", ":"))
 
 
@@ -104,13 +124,27 @@ def run_in(place: Path, *, start_lock: Path, as_json: bool, stay: bool) -> int:
 
 def send_and_follow(stack: Stack) -> Result:
     """Commit the events and wait for what they cause."""
-    events = sample_events()
+    events, redis_url = sample_events(), stack.variables["REDIS_URL"]
     say(f"committing {len(events)} events to domain_event_outbox, each in its own transaction")
+    say("queueing an SMS, while the company that sends them is out, and a webhook")
     started = time.monotonic()
-    commit(stack.variables["DATABASE_URL"], events)
-    wait_for_mails(stack, events)
-    journeys = settled_journeys(stack.variables["REDIS_URL"], events, stack.mailbox.messages, seconds=SETTLING_SECONDS)
-    return Result(journeys, round((time.monotonic() - started) * 1000))
+    with out_for_a_while(stack.neighbours.company):
+        messages = queue_messages(redis_url, stack.neighbours)
+        commit(stack.variables["DATABASE_URL"], events)
+        wait_for_mails(stack, events)
+    journeys = settled_journeys(redis_url, events, stack.mailbox.messages, seconds=SETTLING_SECONDS)
+    messages = settled(redis_url, messages, stack.neighbours, seconds=SETTLING_SECONDS)
+    return Result(journeys, messages, round((time.monotonic() - started) * 1000))
+
+
+@contextmanager
+def out_for_a_while(company: SmsServer) -> Iterator[None]:
+    """Have nobody listen where the company was, until the block ends."""
+    company.stop()
+    try:
+        yield
+    finally:
+        company.start()
 
 
 def wait_for_mails(stack: Stack, events: Sequence[SampleEvent]) -> None:
@@ -127,9 +161,9 @@ def wait_for_mails(stack: Stack, events: Sequence[SampleEvent]) -> None:
 
 def report(result: Result) -> None:
     """Show what travelled where and when, and name what did not arrive."""
-    show(f"\n{table(result.journeys)}\n")
-    for journey in result.missing:
-        say(f"did not arrive: {journey.event.event_type} {journey.event.id}: {journey.stopped_at}")
+    show(f"\n{table(result.journeys)}\n\n{message_table(result.messages)}\n")
+    for sentence in result.missing:
+        say(f"did not arrive: {sentence}")
 
 
 def serve(stack: Stack, place: Path) -> None:

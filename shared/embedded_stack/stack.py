@@ -1,7 +1,8 @@
-"""Everything the product needs, up at once: Redis, PostgreSQL with the schema, a mail server and both workers."""
+"""Everything the product needs, up at once: Redis, PostgreSQL with the schema, both workers and those they talk to."""
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 from embedded_stack.mailbox import Mailbox
 from embedded_stack.place import announced_environment, starting_alone
 from embedded_stack.postgres import PostgresServer
+from embedded_stack.sms_server import SmsServer
 from embedded_stack.valkey import RedisServer
+from embedded_stack.webhook_receiver import WebhookReceiver
 from embedded_stack.worker_process import WorkerProcess
 from worker_ops.migrations import migrate
 
@@ -22,7 +25,18 @@ if TYPE_CHECKING:
 # The runbooks' ports, taken when they are free.
 REDIS_PORT, POSTGRES_PORT = 6379, 5432
 WORKERS = {"events-worker": 3100, "notifications-worker": 3102}
+SECRET_BYTES = 32
 SENDER = "IntelliFlow <noreply@intelliflow.example>"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Whom the notifications-worker sends to: a mail server, a company that sends SMS, somebody's webhook receiver."""
+
+    mailbox: Mailbox
+    company: SmsServer
+    receiver: WebhookReceiver
+    signing_secret: str
 
 
 @dataclass(frozen=True)
@@ -30,8 +44,13 @@ class Stack:
     """A running stack. `variables` are what the workers were given."""
 
     variables: dict[str, str]
-    mailbox: Mailbox
+    neighbours: Neighbours
     workers: list[WorkerProcess]
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The mail server."""
+        return self.neighbours.mailbox
 
     def check(self) -> None:
         """Raise WorkerFailedError when a worker has ended."""
@@ -57,12 +76,21 @@ def _started(opened: ExitStack, place: Path, announce: Callable[[str], None]) ->
     redis_url = os.environ.get("REDIS_URL") or _own_redis(opened, place, announce)
     database_url = os.environ.get("DATABASE_URL") or _own_postgres(opened, place, announce)
     migrate(database_url, announce)
-    mailbox = opened.enter_context(Mailbox(folder=place / "mails", ca_file=place / "mailbox-ca.pem"))
-    announce(f"mail server (SMTP, STARTTLS): {mailbox.host}:{mailbox.port}, keeping mails in {place / 'mails'}")
-    variables = _product_variables(redis_url, database_url, mailbox)
+    neighbours = _neighbours(opened, place, announce)
+    variables = _product_variables(redis_url, database_url, neighbours)
     opened.enter_context(announced_environment(place, variables))
     workers = opened.enter_context(_running_workers(place / "logs", variables, announce))
-    return Stack(variables, mailbox, workers)
+    return Stack(variables, neighbours, workers)
+
+
+def _neighbours(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> Neighbours:
+    mailbox = opened.enter_context(Mailbox(folder=place / "mails", ca_file=place / "mailbox-ca.pem"))
+    announce(f"mail server (SMTP, STARTTLS): {mailbox.host}:{mailbox.port}, keeping mails in {place / 'mails'}")
+    company = opened.enter_context(SmsServer())
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    receiver = opened.enter_context(WebhookReceiver(secret))
+    announce(f"a company that sends SMS (Twilio's API): {company.url}, and a webhook receiver: {receiver.url}")
+    return Neighbours(mailbox, company, receiver, secret)
 
 
 def _own_redis(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> str:
@@ -77,7 +105,8 @@ def _own_postgres(opened: ExitStack, place: Path, announce: Callable[[str], None
     return server.url
 
 
-def _product_variables(redis_url: str, database_url: str, mailbox: Mailbox) -> dict[str, str]:
+def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours) -> dict[str, str]:
+    mailbox, company = neighbours.mailbox, neighbours.company
     return {
         "REDIS_URL": redis_url,
         "DATABASE_URL": database_url,
@@ -86,6 +115,15 @@ def _product_variables(redis_url: str, database_url: str, mailbox: Mailbox) -> d
         "SMTP_TLS": "starttls",
         "SMTP_CA_FILE": str(mailbox.ca_file),
         "EMAIL_FROM": SENDER,
+        "ENABLE_SMS": "true",
+        "SMS_PROVIDER": "twilio",
+        "SMS_FROM": "+15005550006",
+        "TWILIO_ACCOUNT_SID": company.account_sid,
+        "TWILIO_AUTH_TOKEN": company.auth_token,
+        "TWILIO_API_BASE_URL": company.url,
+        "ENABLE_WEBHOOK": "true",
+        "WEBHOOK_SIGNING_SECRET": neighbours.signing_secret,
+        "EGRESS_ALLOWED_CIDRS": "127.0.0.0/8",
         "OPS_TOKEN": secrets.token_urlsafe(24),
     }
 

@@ -78,11 +78,16 @@ DEFERRALS = CounterMetric(
 DEFERRAL_CODES = (
     "CIRCUIT_OPEN",
     "DELIVERY_IN_PROGRESS",
+    "DELIVERY_UNKNOWN",
+    "EARLIER_DELIVERY_UNFINISHED",
     "PROVIDER_MISCONFIGURED",
     "PROVIDER_UNAVAILABLE",
+    "QUIET_HOURS",
+    "RATE_LIMITED",
     "REDIS_UNAVAILABLE",
     "SCHEDULED",
     "STATE_UNAVAILABLE",
+    "STORAGE_UNAVAILABLE",
 )
 DEAD_LETTERS = CounterMetric("intelliflow_worker_dead_letters_total", "Jobs that failed for good", _JOB)
 IN_FLIGHT = GaugeMetric("intelliflow_jobs_in_progress", "Jobs running now", _JOB)

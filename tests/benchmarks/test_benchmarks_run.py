@@ -72,3 +72,24 @@ def test_the_contracts_cost_is_measured() -> None:
     assert [row["contender"] for row in measured["worker"]] == ["valid", "a field is missing", "lifted three times"]
     assert [row["contender"] for row in measured["database"]] == ["unchecked", "checked"]
     assert all(row["microseconds"] > 0 for rows in measured.values() for row in rows)
+
+
+def test_mail_is_measured_from_the_job_to_the_servers_answer() -> None:
+    measured = printed("bench_email.py", "--mails", "20", "--repeats", "1", "--far", "1")
+    assert [row["contender"] for row in measured["far"]] == ["pooled", "+ pipelining"]
+    assert all(row["mailsPerSecond"] > 0 for rows in measured.values() for row in rows)
+
+
+def test_mails_and_outages_are_measured_beside_the_usual_worker() -> None:
+    measured = printed(
+        "bench_notifications.py", "--parts", "email", "outage", "--jobs", "20", "--outage-jobs", "30", "--seconds", "1"
+    )
+    assert [row["contender"] for row in measured["email"]] == [
+        "bullmq + aiosmtplib",
+        "record in Redis",
+        "in PostgreSQL",
+    ]
+    assert all(row["perSecond"] > 0 for row in measured["email"])
+    (outage,) = measured["outage"]
+    assert (outage["burnt"], outage["dead"]) == (0, 0)
+    assert outage["probes"] <= 1

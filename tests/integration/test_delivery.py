@@ -6,7 +6,6 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from email.headerregistry import Address
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from engine_harness import until
+from mails import stationery
 from notifications_worker.channels.email import EmailChannel
 from notifications_worker.channels.smtp_pool import SmtpPool
 from notifications_worker.channels.smtp_session import Patience, Relay
@@ -25,7 +25,6 @@ from notifications_worker.notification import Notification
 from notifications_worker.preferences import Preferences
 from notifications_worker.store import PostgresLedger, SuppressionStore
 from notifications_worker.suppression import RedisSuppressions
-from notifications_worker.templates import Templates
 from scripted_smtp import ACCEPT_AND_CLOSE, HANG, After, ScriptedSmtp
 from worker_runtime.breaker import Breaker, Breakers
 from worker_runtime.clock import SystemClock
@@ -99,7 +98,7 @@ async def desk_at(
     metrics = Metrics("notifications-worker")
     chosen: dict[str, Any] = {"tls": "off", "patience": IMPATIENT, **relay}
     pool = SmtpPool(Relay("127.0.0.1", server.port, **chosen))
-    channel = EmailChannel(pool, Address(addr_spec="noreply@intelliflow.com"), Templates())
+    channel = EmailChannel(pool, stationery())
     breaker = Breakers(redis, "intelliflow", metrics.dependencies, threshold=5, reset_ms=RESET_MS).of("smtp", 60.0)
     await redis.open()
     try:
@@ -211,7 +210,7 @@ async def test_what_was_scheduled_for_the_past_is_sent(desk: Desk) -> None:
         ({"channel": "SMS"}, "INVALID_PAYLOAD: channel is not EMAIL, which this queue is for"),
         ({"recipient": {"phone": "+15005550006"}}, "INVALID_PAYLOAD: recipient.email is missing"),
         ({"content": {"templateId": "lead-assigned"}}, "TEMPLATE_ERROR: template 'lead-assigned' (subject): 'leadId'"),
-        ({"content": {"body": "b", "attachments": [1]}}, "ATTACHMENTS_UNAVAILABLE: "),
+        ({"content": {"body": "b", "attachments": [{"filename": "a"}]}}, "INVALID_PAYLOAD: content.attachments[0] "),
     ],
 )
 async def test_what_can_never_be_sent_says_why(desk: Desk, changes: dict[str, Any], reason: str) -> None:
@@ -224,7 +223,7 @@ async def test_what_can_never_be_sent_says_why(desk: Desk, changes: dict[str, An
 
 @pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA", "MESSAGE"])
 async def test_a_refused_mail_is_dead_and_the_circuit_closed(desk: Desk, at: Any) -> None:
-    desk.server.always(at, "550 5.1.1 <ada@example.com> no such user")
+    desk.server.always(at, "550 5.7.1 <ada@example.com> not wanted")
     outcomes = [await desk.deliver() for _ in range(6)]
 
     assert {type(outcome) for outcome in outcomes} == {DeadLetter}
@@ -235,8 +234,16 @@ async def test_a_refused_mail_is_dead_and_the_circuit_closed(desk: Desk, at: Any
     assert desk.counted("rejected") == 6
 
 
-async def test_a_refused_mail_can_be_sent_by_another_job(desk: Desk) -> None:
+async def test_an_address_that_does_not_exist_gets_no_further_mail(desk: Desk) -> None:
     desk.server.will("RCPT", "550 5.1.1 no such user")
+    codes = [getattr(await desk.deliver(), "code", None) for _ in range(2)]
+
+    assert codes == ["PROVIDER_REJECTED", "SUPPRESSED"]
+    assert desk.server.times("RCPT") == 1
+
+
+async def test_a_refused_mail_can_be_sent_by_another_job(desk: Desk) -> None:
+    desk.server.will("RCPT", "550 5.7.1 not wanted")
     await desk.deliver(notificationId="again")
 
     assert result_of(await desk.deliver(notificationId="again", job_id="after-the-mailbox-was-made"))["success"]

@@ -23,6 +23,8 @@ from worker_runtime.redis.connection import RedisConnection
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import pytest
+
     from embedded_stack import Mailbox
 
 QUEUE = QueueName("intelliflow:notifications", "email")
@@ -147,20 +149,55 @@ async def test_an_outage_burns_nothing_and_ends_by_itself(
     assert {await field(redis, f"n-{number}", "atm") for number in range(30)} == {"1"}
 
 
+@pytest_asyncio.fixture(params=["redis", "postgres"])
+def record(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {"DATABASE_URL": request.getfixturevalue("database_url")} if request.param == "postgres" else {}
+
+
 async def test_killed_between_acceptance_and_record_it_is_sent_again_as_the_same_mail(
-    redis_url: str, queue: JobQueue
+    redis_url: str, queue: JobQueue, record: dict[str, str]
 ) -> None:
     async with ScriptedSmtp() as server:
         server.will("MESSAGE", ACCEPT_AND_HANG)
         await queue.add(notification(1))
-        async with worker(redis_url, **at(server)) as doomed:
+        async with worker(redis_url, **at(server, **record)) as doomed:
             await server.reached("MESSAGE", seconds=20)
             doomed.kill()
-        async with worker(redis_url, **at(server)):
+        async with worker(redis_url, **at(server, **record)):
             await until(lambda: finished(queue, completed=1), 20)
 
     first, second = server.accepted
     assert first.content == second.content
+
+
+async def test_bulk_mail_is_not_sent_again_by_whoever_cannot_know(
+    redis_url: str, redis: RedisConnection, queue: JobQueue, record: dict[str, str]
+) -> None:
+    links = {"UNSUBSCRIBE_SECRET": "s" * 32, "PUBLIC_BASE_URL": "https://mail.example.com"}
+    async with ScriptedSmtp() as server:
+        server.will("MESSAGE", ACCEPT_AND_HANG)
+        await queue.add(notification(1, metadata={"category": "marketing"}))
+        async with worker(redis_url, **at(server, **record, **links)) as doomed:
+            await server.reached("MESSAGE", seconds=20)
+            doomed.kill()
+        async with worker(redis_url, **at(server, **record, **links)):
+            await until(lambda: finished(queue, failed=1), 20)
+
+    assert len(server.accepted) == 1
+    assert (await field(redis, "n-1", "failedReason")).startswith("DELIVERY_UNKNOWN: ")
+
+
+async def test_what_redis_forgot_was_sent_all_the_same(
+    redis_url: str, redis: RedisConnection, queue: JobQueue, database_url: str
+) -> None:
+    async with ScriptedSmtp() as server, worker(redis_url, **at(server, DATABASE_URL=database_url)):
+        await queue.add(notification(1))
+        await until(lambda: finished(queue, completed=1), 20)
+        await redis.call("FLUSHDB")
+        await queue.add(notification(1))
+        await until(lambda: finished(queue, completed=1), 20)
+
+    assert len(server.accepted) == 1
 
 
 async def test_a_channel_that_is_off_leaves_its_queue_alone(redis_url: str, queue: JobQueue) -> None:

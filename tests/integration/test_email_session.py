@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from notifications_worker.channel import Circuit
-from notifications_worker.channels.smtp_pool import PoolLimits, SmtpPool
 from notifications_worker.channels.smtp_replies import Fault, SmtpFailure, Stage, classify
 from notifications_worker.channels.smtp_session import Envelope, Patience, Relay, hello_name
 from scripted_smtp import (
@@ -19,51 +18,22 @@ from scripted_smtp import (
     CLOSE,
     CLOSE_WHILE_READING,
     HANG,
+    After,
     ScriptedSmtp,
     Step,
 )
 from scripted_smtp import Stage as At
+from smtp_pools import MAIL, PIPELINING, PLAIN, failure, patience_with, pool_of, relay, trusting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-IMPATIENT = Patience(connect=0.3, command=0.3, message=0.3, goodbye=0.3)
-MAIL = Envelope("noreply@intelliflow.com", "ada@example.com", b"Subject: hello\r\n\r\n.dot\r\nbody\r\n", "<1@x>")
-
-
-def relay(server: ScriptedSmtp, **changes: Any) -> Relay:
-    chosen: dict[str, Any] = {"tls": "off", "hello": "worker.test", "patience": IMPATIENT, **changes}
-    return Relay("127.0.0.1", server.port, **chosen)
-
-
-def trusting(server: ScriptedSmtp) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    server.authority.configure_trust(context)
-    return context
-
-
-@asynccontextmanager
-async def pool_of(relay: Relay, **limits: Any) -> AsyncIterator[SmtpPool]:
-    pool = SmtpPool(relay, PoolLimits(**limits))
-    try:
-        yield pool
-    finally:
-        await pool.close()
-
-
-async def failure(server: ScriptedSmtp, **changes: Any) -> SmtpFailure:
-    async with pool_of(relay(server, **changes)) as pool:
-        with pytest.raises(SmtpFailure) as caught:
-            await pool.transmit(MAIL)
-        return caught.value
 
 
 async def test_a_message_arrives_as_it_was_written() -> None:
     async with ScriptedSmtp() as server, pool_of(relay(server)) as pool:
         said = await pool.transmit(MAIL)
 
-    assert said == "2.0.0 Ok: queued as 4F2A"
+    assert said == (250, "2.0.0 Ok: queued as 4F2A", f"127.0.0.1:{server.port}")
     [accepted] = server.accepted
     assert (accepted.sender, accepted.recipient) == (MAIL.sender, MAIL.recipient)
     assert (
@@ -88,8 +58,9 @@ STAGES: dict[At, Stage] = {
     "reply", ["421 4.3.2 closing", "451 4.3.0 not now", "550 5.7.1 no", "554 5.0.0 a\n5.0.0 b", "500 what"]
 )
 @pytest.mark.parametrize("at", STAGES)
-async def test_a_reply_is_told_with_its_stage(at: At, reply: str) -> None:
-    async with ScriptedSmtp() as server:
+@pytest.mark.parametrize("extensions", [PLAIN, PIPELINING])
+async def test_a_reply_is_told_with_its_stage(at: At, reply: str, extensions: tuple[str, ...]) -> None:
+    async with ScriptedSmtp(extensions=extensions) as server:
         server.always(at, reply)
         failed = await failure(server, username="worker", password="secret")
 
@@ -116,7 +87,7 @@ ODD_SUCCESS: tuple[Step, set[Fault]] = (b"299 odd\r\n", {Fault.GARBLED})
 async def test_silence_and_gibberish_are_told_with_their_stage(at: At, step: Step, faults: set[Fault]) -> None:
     async with ScriptedSmtp() as server:
         server.always(at, step)
-        failed = await failure(server, username="worker", password="secret")
+        failed = await failure(server, username="worker", password="secret", patience=patience_with(step))
 
     assert (failed.stage, failed.code) == (STAGES[at], None)
     assert failed.fault in faults
@@ -127,7 +98,7 @@ async def test_silence_and_gibberish_are_told_with_their_stage(at: At, step: Ste
 async def test_what_happens_after_the_message_left_is_unknown(step: Step) -> None:
     async with ScriptedSmtp() as server:
         server.will("MESSAGE", step)
-        failed = await failure(server)
+        failed = await failure(server, patience=patience_with(step))
 
     assert classify(failed).outcome.code == "DELIVERY_UNKNOWN"
 
@@ -164,9 +135,8 @@ async def test_starttls_that_is_refused_is_never_done_without(
 ) -> None:
     async with ScriptedSmtp(tls="starttls") as server:
         server.always("STARTTLS", step)
-        failed = await failure(
-            server, tls="starttls", tls_context=trusting(server), username="worker", password="secret"
-        )
+        login: dict[str, Any] = {"tls_context": trusting(server), "username": "worker", "password": "secret"}
+        failed = await failure(server, tls="starttls", patience=patience_with(step), **login)
 
     assert (failed.stage, failed.code, failed.fault) == (Stage.TLS, code, fault)
     assert server.times("AUTH") == server.times("MAIL") == 0
@@ -256,7 +226,7 @@ async def test_a_refused_recipient_does_not_cost_the_connection() -> None:
 
 @pytest.mark.parametrize("step", ["421 4.4.2 idle for too long", "500 what", CLOSE, HANG])
 async def test_a_connection_gone_stale_is_replaced_without_a_word(step: Step) -> None:
-    async with ScriptedSmtp() as server, pool_of(relay(server)) as pool:
+    async with ScriptedSmtp() as server, pool_of(relay(server, patience=patience_with(step))) as pool:
         await pool.transmit(MAIL)
         server.will("RSET", step)
         await pool.transmit(MAIL)
@@ -283,6 +253,22 @@ async def test_no_more_connections_than_allowed() -> None:
     assert server.most_at_once == 2
 
 
+async def test_an_urgent_message_waits_for_no_other() -> None:
+    async with ScriptedSmtp() as server, pool_of(relay(server, patience=Patience()), connections=1) as pool:
+        answer = asyncio.Event()
+        server.will("MESSAGE", After(answer, "250 2.0.0 kept"))
+        slow = asyncio.create_task(pool.transmit(MAIL))
+        await server.reached("MESSAGE")
+        waiting = asyncio.create_task(pool.transmit(MAIL))
+
+        await pool.transmit(replace(MAIL, urgent=True))
+        assert not slow.done()
+        assert not waiting.done()
+        answer.set()
+        await asyncio.gather(slow, waiting)
+        assert len(server.conversations) == 2
+
+
 async def test_a_connection_ends_after_its_share_of_messages() -> None:
     async with ScriptedSmtp() as server, pool_of(relay(server), messages_per_connection=2) as pool:
         for _ in range(5):
@@ -302,7 +288,7 @@ async def test_closing_takes_no_longer_than_politeness(step: Step) -> None:
     async with ScriptedSmtp() as server, pool_of(relay(server)) as pool:
         server.always("QUIT", step)
         await pool.transmit(MAIL)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):  # Patience with a reply is twice that here.
             await pool.close()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest_asyncio
 
+from notifications_worker.callbacks.effects import DeliveryState, RecordedUpdates, StatusReport
 from notifications_worker.channel import Reply
 from notifications_worker.ledger import Attempt, Closed, DeliveryId, RedisLedger, Sending
 from notifications_worker.store import HistoryStore, PostgresLedger
@@ -201,9 +202,9 @@ async def test_later_word_of_a_provider_counts_once(database_url: str) -> None:
         await ledger.begin(A, "twilio")
         await ledger.ended(A, replace(ended("accepted", provider_message_id="SM1"), provider="twilio"))
 
-        assert not await history.said_later("twilio", "SM2", "delivered", None)
-        assert await history.said_later("twilio", "SM1", "undelivered", "30005")
-        assert not await history.said_later("twilio", "SM1", "delivered", None)
+        assert await history.said_later("twilio", "SM2", "delivered", None) is None
+        assert await history.said_later("twilio", "SM1", "undelivered", "30005") is True
+        assert await history.said_later("twilio", "SM1", "delivered", None) is False
         assert isinstance(await ledger.look(B), AlreadySent)
 
 
@@ -257,3 +258,16 @@ async def rows(database_url: str, statement: str) -> list[Any]:
         return list(await connection.fetch(statement))
     finally:
         await connection.close()
+
+
+async def test_a_callback_that_is_quicker_than_our_note_is_not_lost(database_url: str) -> None:
+    report = StatusReport("twilio", "SM1", DeliveryState.DELIVERED)
+    async with in_postgres(database_url) as ledger, Database(database_url) as database:
+        await ledger.begin(A, "twilio")
+        reporting = asyncio.create_task(RecordedUpdates(HistoryStore(database)).update(report))
+        await asyncio.sleep(0.1)  # The report is there, the note is not.
+        await ledger.ended(A, replace(ended("accepted", provider_message_id="SM1"), provider="twilio"))
+        await reporting
+    (row,) = await rows(database_url, "SELECT state FROM notification_delivery")
+
+    assert row["state"] == "delivered"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import pytest_asyncio
 
-from notifications_worker.channel import Accepted, ChannelName, Circuit, NotAccepted, Route, Verdict
+from notifications_worker.channel import Accepted, Circuit, NotAccepted, Route, Verdict
 from notifications_worker.delivery import Delivery, Desk
 from notifications_worker.ledger import RedisLedger
 from notifications_worker.limits import Limits, TenantLimit
@@ -44,12 +44,13 @@ BARRED = NotAccepted(Verdict(Defer("PROVIDER_MISCONFIGURED", "wrong key", 1.0), 
 class TwoRoutes:
     """An SMS channel; `ends` has what each provider does next, and then it accepts."""
 
-    name: ClassVar[ChannelName] = ChannelName.SMS
+    name: ClassVar[str] = "SMS"
     keeps_payload: ClassVar[bool] = False
     providers: tuple[str, ...] = ("one", "two")
     circuits: tuple[str, ...] = ("one", "two")
     shared: bool = True
     per_second: float | None = None
+    pretends: bool = False
     ends: dict[str, list[NotAccepted]] = field(default_factory=lambda: {"one": [], "two": []})
     asked: list[str] = field(default_factory=list)
     known: dict[str, Accepted] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class TwoRoutes:
             self.asked.append(provider)
             if self.ends[provider]:
                 raise self.ends[provider].pop(0)
-            return Accepted(f"{provider}-{message}")
+            return Accepted(f"{provider}-{message}", pretended=self.pretends)
 
         async def look_up(message: str, since: float) -> Accepted | None:
             self.looked_up_since.append(since)
@@ -281,3 +282,13 @@ async def test_the_hook_may_drop_and_put_off(stage: Stage) -> None:
     assert (put_off.code, put_off.planned) == ("QUIET_HOURS", True)
     assert 3500 < put_off.seconds <= 3600
     assert stage.channel.asked == []
+
+
+async def test_what_a_stand_in_took_is_not_called_sent(stage: Stage) -> None:
+    stage.channel.pretends = True
+    outcome = await stage.deliver()
+
+    assert isinstance(outcome, Done)
+    assert (outcome.result["success"], outcome.result["error"]) == (False, "nothing was sent: the provider is one")
+    stage.channel.pretends = False
+    assert accepted_by(await stage.deliver()) == "one-n-1"

@@ -15,7 +15,7 @@ from payload_strategies import wild
 
 LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
 SAMPLE = Path(__file__).parents[1] / "contracts_sample.yaml"
-FAMILIES = {"lead", "contact", "opportunity", "account", "task", "document", "notification", "ai"}
+FAMILIES = {"lead", "contact", "opportunity", "account", "task", "document", "notification", "ai", "webhook"}
 SCHEMAS = [
     release.schema
     for path in (SHIPPED, SAMPLE)

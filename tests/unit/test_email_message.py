@@ -1,56 +1,14 @@
 from __future__ import annotations
 
-from email import message_from_bytes, policy
-from email.headerregistry import Address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifications_worker.channels.email import EmailChannel, queue_id
-from notifications_worker.channels.smtp_pool import SmtpPool
-from notifications_worker.channels.smtp_session import Relay
-from notifications_worker.notification import Notification
-from notifications_worker.templates import Templates
+from mails import RECIPIENT, composed, parsed, refusal
+from notifications_worker.channels.email import queue_id
 from worker_runtime.outcome import PermanentError
-
-if TYPE_CHECKING:
-    from email.message import EmailMessage
-
-    from notifications_worker.channels.smtp_session import Envelope
-
-CREATED_AT = 1_767_225_600.5
-RECIPIENT = "ada@example.com"
-
-
-def channel(sender: Address = Address("IntelliFlow", addr_spec="noreply@intelliflow.com")) -> EmailChannel:  # noqa: B008
-    return EmailChannel(SmtpPool(Relay("127.0.0.1", 1, "off")), sender, Templates())
-
-
-def notification(content: dict[str, Any], **changes: Any) -> Notification:
-    good: dict[str, Any] = {
-        "notificationId": "n-1",
-        "tenantId": "t-1",
-        "channel": "EMAIL",
-        "recipient": {"email": RECIPIENT},
-        "content": content,
-    }
-    return Notification.model_validate(good | changes)
-
-
-def composed(content: dict[str, Any], **changes: Any) -> Envelope:
-    return channel().compose(notification(content, **changes), CREATED_AT)
-
-
-def parsed(envelope: Envelope) -> EmailMessage:
-    return message_from_bytes(envelope.content.replace(b"\r\n", b"\n"), policy=policy.default)
-
-
-def refusal(content: dict[str, Any], **changes: Any) -> PermanentError:
-    with pytest.raises(PermanentError) as caught:
-        composed(content, **changes)
-    return caught.value
 
 
 def test_the_headers() -> None:
@@ -63,6 +21,7 @@ def test_the_headers() -> None:
     assert mail["Subject"] == "Grüße"
     assert mail["Date"] == "Thu, 01 Jan 2026 00:00:00 +0000"
     assert mail["X-IntelliFlow-Notification-Id"] == "n-1"
+    assert mail["Auto-Submitted"] == "auto-generated"
     assert mail["Message-ID"] == envelope.message_id
     assert envelope.message_id.endswith("@intelliflow.com>")
 
@@ -140,10 +99,6 @@ def test_a_line_break_in_template_data_is_refused_in_the_subject() -> None:
         ({}, "INVALID_PAYLOAD: content.body is missing, and so is content.templateId"),
         ({"body": "\ud800"}, "INVALID_PAYLOAD: content holds what cannot be written in an e-mail"),
         ({"subject": "\ud800", "body": "b"}, "INVALID_PAYLOAD: content holds what cannot be written in an e-mail"),
-        (
-            {"body": "b", "attachments": [{"filename": "a.pdf"}]},
-            "ATTACHMENTS_UNAVAILABLE: this version cannot send content.attachments: send a link",
-        ),
         ({"templateId": "nope"}, "TEMPLATE_ERROR: there is no template 'nope'"),
     ],
 )
@@ -201,6 +156,7 @@ def test_whatever_the_text_it_is_a_mail_or_a_reason(subject: str, body: str, htm
         "date",
         "message-id",
         "x-intelliflow-notification-id",
+        "auto-submitted",
         "mime-version",
         "content-type",
         "content-transfer-encoding",

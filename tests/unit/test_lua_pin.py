@@ -17,6 +17,7 @@ REVIEWED = {
     "moveToDelayed-11": "9f83944d6edafd63c74121d73299dd3358ddfe0c",
     "moveToFinished-14": "69666e69dd5621df59067a03de685e55a486560d",
     "pause-7": "8c25f7be363de2a28428dae13ddc20ffb3f6e7aa",
+    "promote-9": "1d740f19fe984343737df70206877be7cbab6913",
     "retryJob-11": "812d06de3eaf0fb70e333b3d0142eed8bf630a2d",
     "updateJobScheduler-12": "4da21b4a6efa92d4c0bdfc40e803ecc1e9ab4eb5",
     "updateProgress-3": "e992d1814b869c8def8e67ef117b3ed2cc95771f",

@@ -7,12 +7,14 @@ import trustme
 
 from notifications_worker.channels import CHANNELS
 from notifications_worker.channels.email import relay
+from notifications_worker.channels.webhook_signature import read_key
 from notifications_worker.settings import NotificationsSettings
 from worker_runtime.settings import SettingsError, load, warnings_about
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NO_HISTORY = "no DATABASE_URL: deliveries are remembered in Redis for 7 days, and there is no history"
 
 
@@ -73,8 +75,10 @@ def test_tls_goes_by_the_port(settings: Any, variables: dict[str, str], tls: str
         ({"SMTP_CA_FILE": "/nowhere/ca.pem"}, "SMTP_CA_FILE"),
         ({"EMAIL_FROM": "nobody"}, "EMAIL_FROM"),
         ({"EMAIL_FROM": "a@example.com, b@example.com"}, "EMAIL_FROM"),
-        ({"ENABLE_SMS": "true"}, "ENABLE_SMS"),
-        ({"ENABLE_WEBHOOK": "true"}, "ENABLE_WEBHOOK"),
+        ({"WEBHOOK_SIGNING_SECRET": "secret"}, "WEBHOOK_SIGNING_SECRET"),
+        ({"WEBHOOK_SIGNING_SECRET": "whsec_c2hvcnQ="}, "WEBHOOK_SIGNING_SECRET"),
+        ({"WEBHOOK_TIMEOUT_MS": "60001"}, "WEBHOOK_TIMEOUT_MS"),
+        ({"WEBHOOK_DISABLE_AFTER_MS": "0"}, "WEBHOOK_DISABLE_AFTER_MS"),
         ({"SMTP_USER": "worker"}, "SMTP_USER is set and SMTP_PASSWORD is not"),
     ],
 )
@@ -100,9 +104,10 @@ def test_a_password_crosses_no_network_in_the_clear(settings: Any) -> None:
     [
         ({"ENABLE_EMAIL": "false"}, "ENABLE_EMAIL=false: no channel is on"),
         ({"SMTP_TLS": "off", "SMTP_HOST": "mail.example.com"}, "SMTP_TLS=off: mail crosses the network"),
+        ({"ENABLE_WEBHOOK": "true"}, "no WEBHOOK_SIGNING_SECRET: webhooks to endpoints without a secret of their own"),
+        ({"WEBHOOK_SIGNING_SECRET": SECRET}, "WEBHOOK_SIGNING_SECRET has no effect without ENABLE_WEBHOOK=true"),
         ({"SMTP_PASSWORD": "hunter2"}, "SMTP_PASSWORD has no effect without SMTP_USER"),
         ({"SMTP_PORT": "465", "SMTP_TLS": "starttls"}, "SMTP_TLS=starttls on port 465"),
-        ({"TWILIO_ACCOUNT_SID": "AC1"}, "TWILIO_ACCOUNT_SID has no effect in this version"),
         ({"SMTP_HOTS": "mail"}, "SMTP_HOTS is not a variable of this worker; did you mean SMTP_HOST?"),
     ],
 )
@@ -144,3 +149,18 @@ def test_the_sender_may_have_a_name(settings: Any, written: str, name: str, addr
 
 def test_every_channel_has_its_switch(settings: Any) -> None:
     assert all(isinstance(settings().enabled(queue), bool) for queue in CHANNELS)
+
+
+def test_webhooks_are_off_and_their_secret_is_never_shown(settings: Any) -> None:
+    assert not settings().enabled("WEBHOOK")
+    assert settings().webhook_keys() == ()
+    loaded = settings(ENABLE_WEBHOOK="true", WEBHOOK_SIGNING_SECRET=SECRET)
+
+    assert (loaded.enabled("WEBHOOK"), loaded.webhook_timeout_ms, loaded.webhook_disable_after_ms) == (
+        True,
+        15_000,
+        432_000_000,
+    )
+    assert [key.id for key in loaded.webhook_keys()] == [read_key(SECRET).id]
+    assert SECRET[6:] not in repr(loaded) + str(loaded.public())
+    assert warnings_about(loaded) == [NO_HISTORY]

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from notifications_worker.limits import TenantLimit
 from notifications_worker.notification import Notification
 from notifications_worker.preferences import SEND, Preferences, QuietHours, Wait
 from notifications_worker.settings import NotificationsSettings
@@ -79,6 +80,9 @@ async def test_what_is_urgent_is_sent_at_any_hour() -> None:
         ("PREFERENCES_HOOK", "no.such.module:hook"),
         ("PREFERENCES_HOOK", "os:sep"),
         ("DELIVERY_HISTORY_DAYS", "1"),
+        ("TENANT_RATE_LIMITS", "EMAIL"),
+        ("TENANT_RATE_LIMITS", "PIGEON=1/s"),
+        ("TENANT_RATE_LIMITS", "EMAIL=0/s"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,3 +97,11 @@ def test_quiet_hours_hold_for_the_channels_named(monkeypatch: pytest.MonkeyPatch
     settings = load(NotificationsSettings)
     assert settings.quiet_hours_of("SMS") == VIENNA
     assert settings.quiet_hours_of("EMAIL") is None
+
+
+def test_limits_of_tenants_are_by_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENANT_RATE_LIMITS", "EMAIL=10/s, SMS=60/m")
+    settings = load(NotificationsSettings)
+    assert settings.tenant_limit("EMAIL") == TenantLimit(10, 1_000)
+    assert settings.tenant_limit("SMS") == TenantLimit(60, 60_000)
+    assert settings.tenant_limit("WEBHOOK") is None

@@ -35,7 +35,7 @@ MAIL = "channel: EMAIL, recipient: {email: payload.email}, body: hi"
         ("{name: 5, event: a}", "rules.0.name: must be a text: put it in quotes"),
         (f"{{{GOOD}}}", "rules.0: does nothing: it needs one of notify, ingest, webhook, workflow, job"),
         ("{name: a, event: 'lead. *'}", "rules.0.event: is neither a type (lead.created) nor a family (lead.*) nor *"),
-        (f"{{{GOOD}, channel: FAX}}", "rules.0.channel: Input should be 'EMAIL', 'SMS' or 'WEBHOOK'"),
+        (f"{{{GOOD}, channel: FAX}}", "rules.0.channel: Input should be 'EMAIL', 'SMS', 'WEBHOOK' or 'SLACK'"),
         (f"{{{GOOD}, notify: {{channel: FAX}}}}", "rules.0.notify.channel: Input should be 'EMAIL', "),
         (f"{{{GOOD}, priority: high}}", "rules.0.priority: Input should be 'LOW', "),
         (f"{{{GOOD}, {MAIL}, notify: {{{MAIL}}}}}", "rules.0: has channel, recipient, body beside notify: write them"),

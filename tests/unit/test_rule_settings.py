@@ -48,7 +48,7 @@ def test_whatever_is_wrong_is_told_with_every_other_problem(monkeypatch: pytest.
     told = "\n".join(lines)
     for complaint in (
         f"{path}:2: rules.0.webhook: WEBHOOK is switched off: set ENABLE_WEBHOOK=true or remove the rule",
-        f"{path}:3: rules.1: SMS is switched off: SMS delivery is not available in this version, remove the rule",
+        f"{path}:3: rules.1: SMS is switched off: set ENABLE_SMS=true or remove the rule",
         f"{path}:4: rules.2.ingest: TEXT_EXTRACTION is switched off: set ENABLE_TEXT_EXTRACTION=true or remove",
         f"{path}:5: rules.3.workflow: rule start needs the workflow-worker, which this version lacks: remove",
     ):
@@ -66,7 +66,6 @@ def test_what_nobody_works_yet_and_what_nobody_sends_is_warned_about(
     assert len(settings.rules()) == 3
     waiting = "the jobs wait for yours, or for a later version"
     assert warnings_about(settings) == [
-        f"{path}:2: rules.0.webhook: no worker of this version delivers webhooks: {waiting}",
         f"{path}:3: rules.1.ingest: no worker of this version reads documents: {waiting}",
         f"{path}:4: rules.2.event: lead.craeted has no contract; did you mean lead.created?",
     ]

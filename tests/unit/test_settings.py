@@ -18,8 +18,6 @@ from worker_runtime.settings import (
     load,
     warnings_about,
 )
-from worker_runtime.settings.problems import ELSEWHERE
-from worker_runtime.settings.variables import variables_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,9 +70,6 @@ SEED_AND_CONTRACT_DEFAULTS = {
     "enable_ocr": False,
     "enable_embeddings": False,
     "ocr_engine": "tesseract",
-    "enable_sms": False,
-    "enable_webhook": False,
-    "sms_provider": "mock",
     "document_timeout_ms": 60_000,
     "embedding_provider": "local",
     "job_queue_enabled": True,
@@ -154,11 +149,8 @@ def test_all_problems_are_told_together_each_with_what_is_allowed(monkeypatch: p
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ENABLE_SMS", "true"),
-        ("ENABLE_WEBHOOK", "true"),
         ("ENABLE_OCR", "true"),
         ("ENABLE_EMBEDDINGS", "true"),
-        ("CALLBACK_PORT", "8443"),
     ],
 )
 def test_what_this_version_cannot_do_is_refused_not_ignored(
@@ -174,11 +166,7 @@ def test_what_this_version_cannot_do_is_refused_not_ignored(
     ("name", "value"),
     [
         ("OCR_ENGINE", "crystal-ball"),
-        ("SMS_PROVIDER", "pigeon"),
-        ("SMS_FROM", "+0"),
-        ("WEBHOOK_SIGNING_SECRET", "secret"),
         ("EGRESS_ALLOWED_CIDRS", "10.0.0.0/8,300.0.0.1"),
-        ("PUBLIC_BASE_URL", "ftp://x"),
         ("EMBEDDING_PROVIDER", "oracle"),
         ("JOB_QUEUE_DATABASE_URL", "mysql://x/y"),
         ("DOCUMENT_TIMEOUT_MS", "-5"),
@@ -270,7 +258,7 @@ def test_sentinels_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, SHUTDOWN_TIMEOUT_MS="", REDIS_URL="", REDIS_PASSWORD_FILE="", ENABLE_SMS="")
+    given(monkeypatch, SHUTDOWN_TIMEOUT_MS="", REDIS_URL="", REDIS_PASSWORD_FILE="", ENABLE_OCR="")
     assert load(WorkerSettings).shutdown_timeout_ms == 30_000
 
 
@@ -304,7 +292,7 @@ def test_secrets_are_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush3" not in shown
     assert "hush4" not in str(settings.public())
     assert settings.public()["redisUrl"] == "***"
-    given(monkeypatch, REDIS_URL="smtp://u:hush5@host", WEBHOOK_SIGNING_SECRET="hush6")
+    given(monkeypatch, REDIS_URL="smtp://u:hush5@host", DATABASE_URL="mysql://u:hush6@host")
     assert "hush" not in str(problems(SomeSettings))
 
 
@@ -334,10 +322,10 @@ def test_a_near_miss_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_setting_without_effect_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, ENABLE_TEXT_EXTRACTION="true", SMS_PROVIDER="twilio")
+    given(monkeypatch, ENABLE_TEXT_EXTRACTION="true", OCR_ENGINE="tesseract")
     warnings = "\n".join(warnings_about(load(WorkerSettings)))
     assert "ENABLE_TEXT_EXTRACTION has no effect" in warnings
-    assert "SMS_PROVIDER has no effect" in warnings
+    assert "OCR_ENGINE has no effect" in warnings
 
 
 def test_times_that_break_a_promise_are_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,18 +353,3 @@ def test_the_view_for_health_uses_the_runbooks_names(monkeypatch: pytest.MonkeyP
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(WorkerSettings).queue_concurrency = 1  # type: ignore[misc]
-
-
-def test_variables_known_elsewhere_are_those_the_workers_have() -> None:
-    from events_worker.settings import EventsSettings  # noqa: PLC0415
-    from notifications_worker.settings import NotificationsSettings  # noqa: PLC0415
-
-    common = {variable.name for variable in variables_of(WorkerSettings)}
-    own = {
-        name
-        for kind in (EventsSettings, NotificationsSettings)
-        for variable in variables_of(kind)
-        for name in (variable.name, f"{variable.name}_FILE" if variable.secret else variable.name)
-        if variable.name not in common
-    }
-    assert own == ELSEWHERE

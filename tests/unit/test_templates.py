@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from notifications_worker.templates import Templates
+from notifications_worker.templates import SHIPPED, Rendered, Templates, mistakes_in
 from worker_runtime.outcome import PermanentError
 
 if TYPE_CHECKING:
@@ -109,3 +110,93 @@ def test_data_may_have_any_names(folder: Path) -> None:
     data = {"name": "Ada", "self": 1, "data": 2, "not a name": 3, "context": 4}
 
     assert Templates(folder).render("hello", data).text == "Dear Ada"
+
+
+ENDLESS = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ENDLESS, "takes longer than 0.1 s"),
+        (
+            "{% macro m(n) %}{{ m(n-1) if n else '' }}{{ m(n-1) if n else '' }}{% endmacro %}{{ m(40) }}",
+            "takes longer than 0.1 s",
+        ),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError with this templateData"),
+        ("{% for a in items recursive %}{{ loop(items) }}{% endfor %}", "RecursionError with this templateData"),
+        ("{{ 9 ** (9 ** 9) }}", "makes something too large with **"),
+        ("{{ [0] * 10 ** 9 }}", "makes something too large with *"),
+        ("{{ 10 ** 9 * name }}", "makes something too large with *"),
+        ("{{ lipsum(10 ** 9) }}", "'lipsum' is undefined"),
+    ],
+)
+def test_a_template_that_would_never_end_ends(folder: Path, text: str, said: str) -> None:
+    templates = Templates(written(folder, text), render_seconds=0.1)
+
+    assert error(templates, "hello", {"name": "Ada", "items": [1]}) == f"template 'hello' (txt): {said}"
+
+
+def test_what_is_small_may_be_multiplied(folder: Path) -> None:
+    text = "{{ 6 * 7 }} {{ 2 ** 10 }} {{ '-' * 5 }} {{ 3 * [1] }} {{ 1.5 ** 2 }} {{ 2 * 1.5 }} {{ 2 ** -1 }}"
+
+    assert (
+        Templates(written(folder, text)).render("hello", {"name": "x"}).text == "42 1024 ----- [1, 1, 1] 2.25 3.0 0.5"
+    )
+
+
+async def test_a_loop_in_a_template_leaves_the_event_loop_alone(folder: Path) -> None:
+    templates = Templates(written(folder, ENDLESS), render_seconds=0.3)
+    rendering = asyncio.create_task(asyncio.to_thread(error, templates, "hello", {"name": "Ada"}))
+    turns = 0
+    while not rendering.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert "takes longer" in await rendering
+    assert turns > 5
+
+
+def test_a_folder_of_ones_own_wins_over_the_shipped_ones_template_by_template(folder: Path) -> None:
+    for part in ("subject", "txt"):
+        (folder / f"lead-welcome.{part}.j2").write_text("Ours", encoding="utf-8")
+    templates = Templates(folder, SHIPPED)
+
+    # Not their HTML beside our text.
+    assert templates.render("lead-welcome", {}) == Rendered("Ours", "Ours", "")
+    assert templates.render("lead-assigned", {"leadId": "L-1"}) == Templates().render(
+        "lead-assigned", {"leadId": "L-1"}
+    )
+    assert set(templates.found) == {"hello", "lead-assigned", "lead-converted", "lead-welcome"}
+
+
+def test_a_template_may_extend_and_include_parts_of_its_folder(folder: Path) -> None:
+    (folder / "_layout.html.j2").write_text("<body>{% block body %}{% endblock %}</body>", encoding="utf-8")
+    (folder / "hello.html.j2").write_text(
+        "{% extends '_layout.html.j2' %}{% block body %}{{ name }}{% endblock %}", encoding="utf-8"
+    )
+
+    assert Templates(folder).render("hello", {"name": "<Ada>"}).html == "<body>&lt;Ada&gt;</body>"
+    assert mistakes_in(folder) == []
+
+
+def test_everything_wrong_with_a_folder_is_told_at_once(folder: Path) -> None:
+    (folder / "hello.html.j2").write_text("<p>\n{% if %}</p>", encoding="utf-8")
+    (folder / "hello.txt.j2").write_text("a\nb\n{{ name | shout }}", encoding="utf-8")
+    (folder / "alone.txt.j2").write_text("{% include '_nowhere.j2' %}", encoding="utf-8")
+    (folder / "widow.html.j2").write_text("<p></p>", encoding="utf-8")
+    (folder / "latin.txt.j2").write_bytes("Grüße".encode("latin-1"))
+    (folder / "latin.subject.j2").write_text("x", encoding="utf-8")
+    (folder / "notes.md").write_text("{% not a template", encoding="utf-8")
+
+    assert mistakes_in(folder) == [
+        "alone.txt.j2: there is no alone.subject.j2 beside it",
+        "widow.html.j2: there is no widow.txt.j2 beside it",
+        "alone.txt.j2: includes _nowhere.j2, which is not there",
+        "hello.html.j2:2: Expected an expression, got 'end of statement block'",
+        "hello.txt.j2:3: No filter named 'shout'.",
+        "latin.txt.j2: cannot be read as UTF-8 (UnicodeDecodeError)",
+    ]
+
+
+def test_the_shipped_templates_have_no_mistakes() -> None:
+    assert mistakes_in(SHIPPED) == []

@@ -16,11 +16,9 @@ from worker_runtime.settings import (
     DatabaseUrl,
     HealthPort,
     Milliseconds,
-    NotInThisVersion,
     ShownAs,
     WorkerSettings,
 )
-from worker_runtime.settings.variables import note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 # Delivering is another worker's part, and that this version has none for these queues is no reason to refuse a rule:
 # a Node worker may be there.
 UNATTENDED = {
-    "WEBHOOK": "no worker of this version delivers webhooks: the jobs wait for yours, or for a later version",
     "TEXT_EXTRACTION": "no worker of this version reads documents: the jobs wait for yours, or for a later version",
 }
 
@@ -50,6 +47,7 @@ def _listed(text: str) -> list[str]:
 class RoutingSettings(WorkerSettings):
     """Routing of events."""
 
+    enable_sms: bool = Field(default=False, description="let rules send SMS")
     enable_webhook: bool = Field(default=False, description="let rules send events to the endpoints of tenants")
     enable_text_extraction: bool = Field(default=True, description="let rules have documents read")
     event_rules_file: Annotated[Path, Allowed("a file with routing rules")] | None = Field(
@@ -128,9 +126,6 @@ class EventsSettings(RoutingSettings):
 def _switched_off(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return each queue that this configuration switches off, and what to do about it."""
     switches = {queue: f"enable_{queue.lower()}" for queue in ("SMS", "WEBHOOK", "TEXT_EXTRACTION")}
-    return {queue: _remedy(switch) for queue, switch in switches.items() if settings.get(switch) is False}
-
-
-def _remedy(switch: str) -> str:
-    later = note(RoutingSettings.model_fields[switch], NotInThisVersion)
-    return f"{later.feature} is not available in this version," if later else f"set {switch.upper()}=true or"
+    return {
+        queue: f"set {switch.upper()}=true or" for queue, switch in switches.items() if settings.get(switch) is False
+    }

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from notifications_worker.notification import ChannelName
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from notifications_worker.notification import Notification
     from worker_runtime.job import Job
     from worker_runtime.outcome import DeadLetter, Defer, Retry
+    from worker_runtime.settings import WorkerSettings
 
 __all__ = [
     "Accepted",
     "AnyChannel",
     "Channel",
-    "ChannelName",
+    "ChannelKind",
     "Circuit",
     "NotAccepted",
     "Reply",
@@ -70,10 +70,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A provider took responsibility for the message. `provider_message_id` is its name for it, if it told one."""
+    """A provider took responsibility for the message. `provider_message_id` is its name for it, if it told one.
+
+    `pretended`: it is a stand-in that sends nothing, and the result does not say otherwise.
+    """
 
     provider_message_id: str | None
     reply: Reply | None = None
+    pretended: bool = False
 
 
 class NotAccepted(Exception):
@@ -106,13 +110,27 @@ class Route(Generic[M]):
     look_up: Callable[[M, float], Awaitable[Accepted | None]] | None = None
 
 
+S = TypeVar("S", bound="WorkerSettings")
+
+
+@dataclass(frozen=True)
+class ChannelKind(Generic[S]):
+    """What the module of a channel has under the name `KIND`: the variables it adds, and how to open it.
+
+    The settings' `warnings()` calls that of its `super()`.
+    """
+
+    settings: type[S]
+    open: Callable[[S], AbstractAsyncContextManager[AnyChannel]]
+
+
 class Channel(Protocol, Generic[M]):
     """One way to reach a person. `M` is the message as this channel sends it.
 
-    A new channel is one file with such a class and one line in `channels/__init__.py`.
+    A new channel is one file in `channels/` with such a class and a `ChannelKind`, and one line in `QUEUES` (settings).
     """
 
-    name: ClassVar[ChannelName]
+    name: ClassVar[str]
     keeps_payload: ClassVar[bool]  # Whether a delivery's record holds the job's data, for sending it again by hand.
     providers: tuple[str, ...]  # Every `Route.provider` there may be.
     circuits: tuple[str, ...]  # Those of shared routes: while all of them are open, nothing is fetched.

@@ -111,7 +111,7 @@ class Delivery:
         )
 
     def _must_be_ours(self, notification: Notification) -> None:
-        if notification.channel is not self._channel.name:
+        if notification.channel != self._channel.name:
             raise PermanentError("INVALID_PAYLOAD", f"channel is not {self._channel.name}, which this queue is for")
 
     async def _expired(self, notification: Notification, sending: Sending) -> Outcome | None:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings
 
 from notifications_worker.limits import TenantLimit
-from notifications_worker.notification import ChannelName
 from notifications_worker.preferences import QuietHours
-from worker_runtime.settings import Allowed, Milliseconds
+from worker_runtime.settings import Allowed, WorkerSettings
+from worker_runtime.settings.queues import ADDRESSEES
 
 if TYPE_CHECKING:
     from notifications_worker.preferences import Hook
 
+LIMIT = re.compile(r"([A-Z_]+)=([1-9]\d{0,5})/([smh])")
+WINDOW_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 HOURS = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)")
 
 
@@ -36,6 +37,21 @@ def _hours(text: str) -> tuple[time, time]:
 def _two_times(text: str) -> str:
     if text:
         _hours(text)
+    return text
+
+
+def _limits(text: str) -> dict[str, TenantLimit]:
+    limits = {}
+    for one in filter(None, map(str.strip, text.split(","))):
+        found = LIMIT.fullmatch(one)
+        if not found or found[1] not in ADDRESSEES:
+            raise ValueError(f"{one} is no limit of a channel")
+        limits[found[1]] = TenantLimit(int(found[2]), WINDOW_MS[found[3]])
+    return limits
+
+
+def _readable_limits(text: str) -> str:
+    _limits(text)
     return text
 
 
@@ -65,25 +81,28 @@ def _importable(name: str) -> str:
 
 
 def _channels(text: str) -> str:
-    if strangers := {one.strip() for one in text.split(",") if one.strip()} - set(ChannelName):
+    if strangers := {one.strip() for one in text.split(",") if one.strip()} - set(ADDRESSEES):
         raise ValueError(f"names {', '.join(sorted(strangers))}")
     return text
 
 
-Channels = Annotated[str, AfterValidator(_channels), Allowed("EMAIL, SMS and WEBHOOK, comma-separated")]
-MOST = "most notifications of one tenant per duration, over all replicas; 0 = no limit"
+Channels = Annotated[str, AfterValidator(_channels), Allowed("channels such as EMAIL, comma-separated")]
+
+TenantLimits = Annotated[str, AfterValidator(_readable_limits), Allowed("such as EMAIL=10/s,SMS=60/m")]
 
 
-class DeliverySettings(BaseSettings):
+class DeliverySettings(WorkerSettings):
     """Limits, quiet hours and history of deliveries."""
 
     delivery_history_days: Annotated[int, Field(ge=7, le=3650)] = Field(
         90, description="how long PostgreSQL keeps deliveries; a second job with a known notificationId sends nothing"
     )
-    tenant_rate_limit_email_max: int = Field(0, ge=0, le=100_000, description=f"e-mail: {MOST}")
-    tenant_rate_limit_sms_max: int = Field(0, ge=0, le=100_000, description=f"SMS: {MOST}")
-    tenant_rate_limit_webhook_max: int = Field(0, ge=0, le=100_000, description=f"webhooks: {MOST}")
-    tenant_rate_limit_duration_ms: Milliseconds = Field(1_000, description="the duration of the tenants' limits")
+    tenant_rate_limits: Annotated[str, AfterValidator(_readable_limits), Allowed("such as EMAIL=10/s,SMS=60/m")] = (
+        Field(
+            "",
+            description="most notifications of one tenant in a second, minute or hour, over all replicas; by channel",
+        )
+    )
     urgent_reserve: Annotated[int, Field(ge=0, le=100)] = Field(
         2,
         description="URGENT notifications in flight per queue beyond QUEUE_CONCURRENCY, when others hold all slots",
@@ -101,8 +120,7 @@ class DeliverySettings(BaseSettings):
 
     def tenant_limit(self, channel: str) -> TenantLimit | None:
         """Return the limit of a channel's tenants."""
-        most = getattr(self, f"tenant_rate_limit_{channel.lower()}_max", 0)
-        return TenantLimit(most, self.tenant_rate_limit_duration_ms) if most else None
+        return _limits(self.tenant_rate_limits).get(channel)
 
     def quiet_hours_of(self, channel: str) -> QuietHours | None:
         """Return a channel's quiet hours."""

@@ -153,8 +153,9 @@ class RedisLedger:
         else:
             await self._records.in_doubt(sending.delivery, sending.job)
 
-    async def close(self, sending: Sending, end: Closed) -> None:
+    async def close(self, sending: Sending, end: Closed) -> None:  # noqa: ARG002  no history, no end
         """See `Ledger`."""
+        await self._records.unsent(sending.delivery, sending.job)
 
     async def buried(self, job: str, code: str, reason: str) -> None:
         """See `Ledger`."""

@@ -17,10 +17,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-__all__ = ["ChannelName", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
+from worker_runtime.settings.queues import ChannelName  # noqa: TC001  pydantic reads annotations
+
+__all__ = ["Attachment", "Content", "DeliveryResult", "Notification", "Priority", "Recipient", "schema"]
 
 # Whether example.test, host.local or localhost can receive mail is the mail server's to say, not a syntax rule.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
+MOST_ATTACHMENTS = 50
 
 
 def bare_address(value: str) -> str:
@@ -47,14 +51,6 @@ EmailAddress = Annotated[str, AfterValidator(bare_address), Field(json_schema_ex
 Moment = Annotated[datetime, AfterValidator(in_utc)]
 
 
-class ChannelName(StrEnum):
-    """How a notification travels; each has a queue of its own."""
-
-    EMAIL = "EMAIL"
-    SMS = "SMS"
-    WEBHOOK = "WEBHOOK"
-
-
 class Priority(StrEnum):
     """How the producer queued it; the queue, not this worker, acts on it."""
 
@@ -77,6 +73,22 @@ class Recipient(_Wire):
     webhook_url: str | None = None
 
 
+class Attachment(_Wire):
+    """A file that goes with an e-mail. It stays in the object store (`STORAGE_URL`) and is named here."""
+
+    filename: Identifier = Field(max_length=255, description="As the recipient sees it.")
+    content_type: str | None = Field(
+        None,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$",
+        description="By default its name's.",
+    )
+    storage_key: Identifier | None = Field(None, description="Its key in the object store; or else url.")
+    url: Identifier | None = Field(None, description="Its URL under STORAGE_URL; nothing is fetched from the web.")
+    inline: bool = Field(default=False, description="Shown in htmlBody, as cid: and its contentId.")
+    content_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._+-]{1,100}(@[A-Za-z0-9.-]{1,100})?$")
+
+
 class Content(_Wire):
     """What it says. A template, when named, wins over subject, body and htmlBody, which are used literally."""
 
@@ -85,7 +97,9 @@ class Content(_Wire):
     html_body: str | None = None
     template_id: Identifier | None = None
     template_data: dict[str, Any] | None = None
-    attachments: list[Any] | None = Field(default=None, description="Not available in this version: must be empty.")
+    attachments: list[Attachment] | None = Field(
+        default=None, max_length=MOST_ATTACHMENTS, description="Only for e-mail; other channels send none."
+    )
 
 
 class Notification(_Wire):
@@ -97,7 +111,9 @@ class Notification(_Wire):
     priority: Priority | None = None
     recipient: Recipient
     content: Content
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="category marketing: bulk mail, with a link for unsubscribing."
+    )
     scheduled_at: Moment | None = Field(default=None, description="Not sent before this time.")
     expires_at: Moment | None = Field(
         default=None, description="Not sent from this time on: the job completes as expired."

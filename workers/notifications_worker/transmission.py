@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from notifications_worker.channel import Circuit, NotAccepted
-from notifications_worker.ledger import UNAVAILABLE, Attempt, until_written
-from notifications_worker.results import done
+from notifications_worker.ledger import UNAVAILABLE, Attempt, Closed, until_written
+from notifications_worker.results import done, not_sent
 from worker_runtime.breaker import CircuitOpen
 from worker_runtime.delivery_state import AlreadySent, Doubtful, InProgress
 from worker_runtime.outcome import DeadLetter, Defer, Hold, Retry
@@ -36,7 +36,7 @@ __all__ = ["OUTCOMES", "Parcel", "Transmission"]
 log = structlog.get_logger()
 
 # The values of the delivery metric's `outcome` label: one for each end of a call to a provider.
-OUTCOMES = ("accepted", "retried", "deferred", "rejected", "unknown")
+OUTCOMES = ("accepted", "retried", "deferred", "rejected", "unknown", "pretended")
 IN_PROGRESS_PAUSE_SECONDS = 5.0
 # Jobs that met an outage come back one after another rather than all at once.
 SPREAD_SECONDS = 2.0
@@ -95,17 +95,18 @@ class Transmission:
 
     async def __call__(self, parcel: Parcel) -> Outcome:
         """Send it, or say why not now. Raises one of `ledger.UNAVAILABLE` as long as nothing was sent."""
-        routes, ends = self._channel.routes(parcel.message), []
+        routes, ends = self._channel.routes(parcel.message), list[_End]()
         for route in routes:
-            end = await self._over(route, parcel)
+            end = await self._over(route, parcel, [end.outcome for end in ends if not end.passed])
             ends.append(end)
             if not end.another_may:
                 return end.outcome
         return await self._until_one_may(routes, ends)
 
-    async def _over(self, route: AnyRoute, parcel: Parcel) -> _End:
+    async def _over(self, route: AnyRoute, parcel: Parcel, closed: Sequence[Outcome]) -> _End:
         try:
             async with self._breaker(route).guard() as call:
+                await self._must_not_be_behind(closed, parcel)
                 await self._must_be_due(route, parcel)
                 found = await self._claimed(route, parcel)
                 return await self._send(route, parcel, call, found)
@@ -117,6 +118,14 @@ class Transmission:
             return _End(told.outcome)
         except NotAccepted as untold:
             return _End(untold.verdict.outcome)
+
+    async def _must_not_be_behind(self, closed: Sequence[Outcome], parcel: Parcel) -> None:
+        """Have a provider that may have the message asked for it first, however long its circuit stays open."""
+        waits = [end.seconds for end in closed if isinstance(end, (Hold, Defer))]
+        if waits and isinstance(await self._ledger.look(parcel.sending), Doubtful):
+            reason = "it may have been sent, and who would know cannot be asked: the circuit is open"
+            seconds = min(waits) + self._random.uniform(0, SPREAD_SECONDS)
+            raise _NotTried(Defer("DELIVERY_UNKNOWN", reason, seconds))
 
     async def _must_be_due(self, route: AnyRoute, parcel: Parcel) -> None:
         if limited := await self._limits.wait(parcel.notification, route):
@@ -152,11 +161,19 @@ class Transmission:
         except NotAccepted as refused:
             return await self._refused(route, parcel, call, refused, began, self._clock.monotonic() - started)
         seconds = self._clock.monotonic() - started
+        if accepted.pretended:
+            return await self._pretended(route, parcel, seconds)
         attempt = self._attempt(route, began, seconds, "accepted", accepted=accepted)
         await until_written(lambda: self._ledger.ended(parcel.sending, attempt))
         self._metrics.tried(self._channel.name, route.provider, "accepted", seconds)
         self._log_accepted(route, parcel, accepted, seconds)
         return _End(done(parcel.notification, self._clock, accepted.provider_message_id, seconds=seconds))
+
+    async def _pretended(self, route: AnyRoute, parcel: Parcel, seconds: float) -> _End:
+        self._metrics.tried(self._channel.name, route.provider, "pretended", seconds)
+        why = f"nothing was sent: the provider is {route.provider}"
+        await self._ledger.close(parcel.sending, Closed("dropped", "PRETENDED", why))
+        return _End(not_sent(parcel.notification, self._clock, why))
 
     async def _refused(
         self, route: AnyRoute, parcel: Parcel, call: Call, refused: NotAccepted, began: float, seconds: float

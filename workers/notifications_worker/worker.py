@@ -6,6 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from notifications_worker.callbacks.effects import DeliveryUpdates, LoggedUpdates, RecordedUpdates
+from notifications_worker.callbacks.opt_outs import SharedSuppressions
+from notifications_worker.callbacks.routes import callback_routes
+from notifications_worker.callbacks.server import opened_callbacks
 from notifications_worker.channels import CHANNELS
 from notifications_worker.delivery import Delivery, Desk
 from notifications_worker.ledger import TIME_LIMIT_SECONDS, Ledger, RedisLedger
@@ -49,12 +53,16 @@ class NotificationsWorker(Worker[NotificationsSettings]):
         """Open the record and the channels that are on, and yield a loop for each; other queues are left alone."""
         async with AsyncExitStack() as opened:
             books = await opened.enter_async_context(opened_books(runtime))
-            loops: list[Loop] = [*books.loops]
-            for queue, open_channel in CHANNELS.items():
+            doors = callback_routes(runtime.settings, books.updates, books.suppressions)
+            loops: list[Loop] = [
+                *books.loops,
+                *await opened.enter_async_context(opened_callbacks(runtime.settings, doors)),
+            ]
+            for queue, kind in CHANNELS.items():
                 if not runtime.settings.enabled(queue):
                     runtime.leave_alone(queue)
                     continue
-                channel = await opened.enter_async_context(open_channel(runtime.settings))
+                channel = await opened.enter_async_context(kind.open(runtime.settings))
                 loops.append(consumer(runtime, queue, channel, books))
             yield loops
 
@@ -65,6 +73,7 @@ class Books:
 
     ledger: Ledger
     suppressions: Suppressions
+    updates: DeliveryUpdates
     loops: tuple[Loop, ...] = ()
 
 
@@ -74,7 +83,7 @@ async def opened_books(runtime: Runtime[NotificationsSettings]) -> AsyncIterator
     prefix = runtime.settings.queue_prefix
     if runtime.settings.database_url is None:
         records = RedisLedger(DeliveryRecords(runtime.redis, prefix))
-        yield Books(records, RedisSuppressions(SuppressedAddresses(runtime.redis, prefix)))
+        yield Books(records, RedisSuppressions(SuppressedAddresses(runtime.redis, prefix)), LoggedUpdates())
         return
     url = runtime.settings.database_url.get_secret_value()
     async with AsyncExitStack() as opened:
@@ -84,8 +93,9 @@ async def opened_books(runtime: Runtime[NotificationsSettings]) -> AsyncIterator
             for _ in range(4)
         ]
         await require_postgres(runtime, rest)
-        upkeep = Upkeep(HistoryStore(rest), runtime.settings.delivery_history_days)
-        yield Books(PostgresLedger(looks, begins, ends), SuppressionStore(looks, rest), (upkeep,))
+        history, ledger = HistoryStore(rest), PostgresLedger(looks, begins, ends)
+        upkeep = Upkeep(history, runtime.settings.delivery_history_days)
+        yield Books(ledger, SuppressionStore(looks, rest), RecordedUpdates(history), (upkeep,))
 
 
 def consumer(
@@ -103,7 +113,8 @@ def consumer(
             channel,
             breaker,
             books.ledger,
-            books.suppressions,
+            # Tenants share the number that a person says STOP to.
+            SharedSuppressions(books.suppressions) if queue == "SMS" else books.suppressions,
             Limits(RateLimits(runtime.redis, settings.queue_prefix), channel.name, settings.tenant_limit(channel.name)),
             Preferences(runtime.clock, settings.quiet_hours_of(channel.name), settings.hook()),
             runtime.metrics.delivery,

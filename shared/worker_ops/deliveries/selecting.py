@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from notifications_worker.notification import ChannelName
 from worker_ops.arguments import span
 from worker_ops.deliveries.store import DeliveriesStore, Selection
 from worker_ops.servers import opened_database
 from worker_runtime.health_board import timestamp
 from worker_runtime.redaction import MASK, redact
+from worker_runtime.settings.queues import ADDRESSEES
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +28,7 @@ SHOWN_DIGITS = 2
 def add_filters(parser: argparse.ArgumentParser, *, state: str | None = None) -> None:
     """Let deliveries be chosen by what they are."""
     parser.add_argument("--state", choices=STATES, help="in this state" + (f" (default: {state})" if state else ""))
-    parser.add_argument("--channel", choices=[*ChannelName], help="of this channel")
+    parser.add_argument("--channel", choices=[*ADDRESSEES], help="of this channel")
     parser.add_argument("--tenant", metavar="TENANT", help="of this tenant")
     parser.add_argument("--code", metavar="CODE", help="that ended with this, like MAILBOX_FULL")
     parser.add_argument("--older-than", metavar="AGE", type=span, help="unchanged for longer than 90s, 15m, 2h, 7d")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from notifications_worker.notification import ChannelName
 from worker_ops.deliveries.selecting import at, delivery_row, run_with_store, said
 from worker_ops.deliveries.store import Selection, key_of
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, write_record
+from worker_runtime.settings.queues import ADDRESSEES
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ def register(verbs: Commands) -> None:
     parser = verbs.add_parser("show", help="show a delivery, every attempt, and what was done to it")
     parser.add_argument("notification_id", metavar="NOTIFICATION_ID")
     parser.add_argument("--tenant", metavar="TENANT", help="of this tenant")
-    parser.add_argument("--channel", choices=[*ChannelName], help="over this channel")
+    parser.add_argument("--channel", choices=[*ADDRESSEES], help="over this channel")
     parser.add_argument("--reveal", action="store_true", help="show the recipient, and what was sent if it is kept")
     add_output(parser)
     parser.set_defaults(command=run_with_store(_show))

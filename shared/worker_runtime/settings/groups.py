@@ -13,6 +13,7 @@ from worker_runtime.settings.kinds import (
     HealthPort,
     KeyPart,
     Milliseconds,
+    Networks,
     Port,
     ShownAs,
     WebAddress,
@@ -128,3 +129,11 @@ class DatabaseVariables(BaseSettings):
     """PostgreSQL."""
 
     database_url: DatabaseUrl | None = Field(None, description="PostgreSQL database of the product")
+
+
+class EgressVariables(BaseSettings):
+    """Requests to addresses that tenants choose."""
+
+    egress_allowed_cidrs: Networks = Field(
+        (), description="networks that webhooks may reach by http or on unusual ports, or though they are private"
+    )

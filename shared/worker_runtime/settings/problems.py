@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker_runtime.settings.environment import Unreadable
@@ -19,16 +20,7 @@ SIMILAR = 0.8
 # Read by others: OpenTelemetry's own SDK has dozens beside the one that is ours.
 FOREIGN_PREFIXES = ("OTEL_",)
 # Variables that belong to one worker, known to all: a shared environment file is no reason for a warning.
-ELSEWHERE = frozenset(
-    {
-        "OUTBOX_POLL_INTERVAL_MS", "OUTBOX_BATCH_SIZE", "OUTBOX_PARTITIONS", "OUTBOX_MAX_WAITING_JOBS",
-        "OUTBOX_ARCHIVE_PURGE_DAYS", "EVENT_RULES_FILE", "EVENT_HANDLERS",
-        "ENABLE_EMAIL", "SMTP_HOST", "SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_PASSWORD_FILE", "SMTP_TLS",
-        "SMTP_CA_FILE", "EMAIL_FROM", "DELIVERY_HISTORY_DAYS", "QUIET_HOURS", "QUIET_HOURS_TIMEZONE",
-        "QUIET_HOURS_CHANNELS", "PREFERENCES_HOOK", "TENANT_RATE_LIMIT_EMAIL_MAX", "TENANT_RATE_LIMIT_SMS_MAX",
-        "TENANT_RATE_LIMIT_WEBHOOK_MAX", "TENANT_RATE_LIMIT_DURATION_MS", "URGENT_RESERVE",
-    }
-)  # fmt: skip
+ELSEWHERE = frozenset(Path(__file__).with_name("elsewhere.txt").read_text(encoding="ascii").split())
 WORDS = {
     "missing": "is not set",
     "int_parsing": "is not a whole number",

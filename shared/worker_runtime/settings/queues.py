@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from worker_runtime.settings.kinds import Allowed, Attempts, KeyPart, Milliseconds, MillisecondsList
 
@@ -51,29 +51,46 @@ class QueueOptions(BaseModel):
 
 
 class KnownQueue(BaseModel):
-    """Where a queue is by default, and what it has instead of the general defaults."""
+    """Where a queue is by default, and what it has instead of the general defaults.
+
+    `addressee` is the field of a notification's `recipient` that the channel of this queue needs.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    under: str
+    under: str = ""
     name: str
     defaults: dict[str, Any] = {}
+    addressee: str | None = None
 
 
+def channel(name: str, addressee: str, **defaults: Any) -> KnownQueue:
+    """Return the queue of a notification channel."""
+    return KnownQueue(under=":notifications", name=name, addressee=addressee, defaults=defaults)
+
+
+# A line in the second group makes `notifications_worker/channels/<name>.py` a channel, for rules too.
 QUEUES = {
-    "EVENTS": KnownQueue(under="", name="events"),
-    "EMAIL": KnownQueue(under=":notifications", name="email", defaults={"rate_limit_max": 10, "attempts": 5}),
-    "SMS": KnownQueue(under=":notifications", name="sms"),
-    "WEBHOOK": KnownQueue(under=":notifications", name="webhook", defaults={"rate_limit_max": 100, "attempts": 5}),
-    "TEXT_EXTRACTION": KnownQueue(under="", name="text-extraction"),
-    "OCR_PROCESSING": KnownQueue(under="", name="ocr-processing", defaults={"attempts": 2}),
-    "EMBEDDING_GENERATION": KnownQueue(under="", name="embedding-generation"),
+    "EVENTS": KnownQueue(name="events"),
+    "EMAIL": channel("email", "email", rate_limit_max=10, attempts=5),
+    "SMS": channel("sms", "phone"),
+    "WEBHOOK": channel("webhook", "webhookUrl", rate_limit_max=100, attempts=5),
+    "SLACK": channel("slack", "id"),
+    "TEXT_EXTRACTION": KnownQueue(name="text-extraction"),
+    "OCR_PROCESSING": KnownQueue(name="ocr-processing", defaults={"attempts": 2}),
+    "EMBEDDING_GENERATION": KnownQueue(name="embedding-generation"),
 }
+# The channels of notifications, and what each needs of a recipient.
+ADDRESSEES = {key: queue.addressee for key, queue in QUEUES.items() if queue.addressee}
+if TYPE_CHECKING:
+    ChannelName = str
+else:
+    ChannelName = Literal[tuple(ADDRESSEES)]
 
 
 def known_queues(own: Iterable[str]) -> dict[str, KnownQueue]:
     """Return the product's queues and a worker's `own`: `SHOUTS_AT_NIGHT` is `<QUEUE_PREFIX>:shouts-at-night`."""
-    return {key: KnownQueue(under="", name=key.lower().replace("_", "-")) for key in own} | QUEUES
+    return {key: KnownQueue(name=key.lower().replace("_", "-")) for key in own} | QUEUES
 
 
 VARIABLE_OF = {
@@ -86,25 +103,17 @@ VARIABLE_OF = {
 }
 
 
-def _options(queue: str) -> Any:
-    return Field(default_factory=lambda: QueueOptions(**QUEUES[queue].defaults))
-
-
 class Queues(BaseModel):
     """The options of every queue; a field is a queue's key in small letters. What is more is a worker's own."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, QueueOptions]
 
-    events: QueueOptions = _options("EVENTS")
-    email: QueueOptions = _options("EMAIL")
-    sms: QueueOptions = _options("SMS")
-    webhook: QueueOptions = _options("WEBHOOK")
-    text_extraction: QueueOptions = _options("TEXT_EXTRACTION")
-    ocr_processing: QueueOptions = _options("OCR_PROCESSING")
-    embedding_generation: QueueOptions = _options("EMBEDDING_GENERATION")
+    @model_validator(mode="before")
+    @classmethod
+    def _with_all(cls, said: dict[str, Any]) -> dict[str, Any]:
+        return {key.lower(): QueueOptions(**queue.defaults) for key, queue in QUEUES.items()} | said
 
     def of(self, queue: str) -> QueueOptions:
         """Return the options of the queue with that key (`EVENTS`); the defaults where nothing is said of it."""
-        options: QueueOptions = {key.upper(): value for key, value in self}.get(queue) or QueueOptions()
-        return options
+        return self.__pydantic_extra__.get(queue.lower()) or QueueOptions()

@@ -17,6 +17,7 @@ from worker_runtime.settings import environment, scale_out
 from worker_runtime.settings.environment import Environment
 from worker_runtime.settings.groups import (
     DatabaseVariables,
+    EgressVariables,
     LifecycleVariables,
     ObservabilityVariables,
     QueueVariables,
@@ -39,6 +40,7 @@ REDIS_PARTS = {"redis_host", "redis_port", "redis_username", "redis_password", "
 
 class WorkerSettings(
     LaterVariables,
+    EgressVariables,
     DatabaseVariables,
     ObservabilityVariables,
     LifecycleVariables,

@@ -1,4 +1,4 @@
-"""`notify`: a message to one person, by e-mail, SMS or webhook."""
+"""`notify`: a message to one person, over a channel of the notifications-worker."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from events_worker.actions.action import Action, ExpressionField, Name, Priority, TextField
+from worker_runtime.settings.queues import ADDRESSEES, ChannelName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from events_worker.actions.action import Occasion, PlannedJob
 
-Channel = Literal["EMAIL", "SMS", "WEBHOOK"]
-ADDRESS_FIELD: Mapping[Channel, str] = {"EMAIL": "email", "SMS": "phone", "WEBHOOK": "webhookUrl"}
-
 
 class Notify(Action):
     """One job on the channel's queue; its id is that of (event, rule)."""
 
-    channel: Channel
+    channel: ChannelName
     priority: Priority = "NORMAL"
     recipient: dict[Literal["id", "email", "phone", "webhookUrl"], ExpressionField]
     template: Name | None = None
@@ -30,8 +28,8 @@ class Notify(Action):
 
     @model_validator(mode="after")
     def _says_something_to_somebody(self) -> Notify:
-        if ADDRESS_FIELD[self.channel] not in self.recipient:
-            raise ValueError(f"recipient.{ADDRESS_FIELD[self.channel]} is missing, {self.channel} needs it")
+        if ADDRESSEES[self.channel] not in self.recipient:
+            raise ValueError(f"recipient.{ADDRESSEES[self.channel]} is missing, {self.channel} needs it")
         if (self.template is None) == (self.body is None):
             raise ValueError("needs either template (with data) or body (with subject)")
         if self.body is not None and self.data:
@@ -62,7 +60,7 @@ class Notify(Action):
 
 def notification(
     occasion: Occasion,
-    channel: Channel,
+    channel: str,
     priority: Priority,
     notification_id: str,
     recipient: Mapping[str, str],

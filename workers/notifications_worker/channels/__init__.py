@@ -1,19 +1,16 @@
-"""The channels this worker delivers through. A new one is one file here and one line in `CHANNELS`."""
+"""The channels this worker delivers through: of each queue of notifications, the module here with its name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from notifications_worker.channel import AnyChannel
-from notifications_worker.channels.email import email_channel
-from notifications_worker.settings import NotificationsSettings
+from worker_runtime.settings.queues import ADDRESSEES
 
-__all__ = ["CHANNELS", "OpenChannel"]
+if TYPE_CHECKING:
+    from notifications_worker.channel import ChannelKind
 
-OpenChannel = Callable[[NotificationsSettings], AbstractAsyncContextManager[AnyChannel]]
+__all__ = ["CHANNELS"]
 
 # By the key of the queue it serves, as in QUEUE_<QUEUE>_PREFIX; `ENABLE_<QUEUE>` switches it.
-CHANNELS: dict[str, OpenChannel] = {
-    "EMAIL": email_channel,
-}
+CHANNELS: dict[str, ChannelKind[Any]] = {key: import_module(f"{__name__}.{key.lower()}").KIND for key in ADDRESSEES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from notifications_worker.channels.smtp_replies import SmtpFailure
 from notifications_worker.channels.smtp_session import SmtpSession
@@ -12,61 +12,80 @@ from notifications_worker.channels.smtp_session import SmtpSession
 if TYPE_CHECKING:
     from notifications_worker.channels.smtp_session import Envelope, Relay
 
-__all__ = ["PoolLimits", "SmtpPool"]
+__all__ = ["PoolLimits", "SmtpPool", "Transmitted"]
 
 # A server that ignores QUIT must not keep the process.
 CLOSE_SECONDS = 1.5
 
 
+class Transmitted(NamedTuple):
+    """The acceptance of a message, and the address and port it came from."""
+
+    code: int
+    text: str
+    remote: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Nodemailer's defaults, which relays are used to; `idle_seconds` is below what servers allow (30 to 300 s)."""
+    """Nodemailer's defaults, which relays are used to; `idle_seconds` is below what servers allow (30 to 300 s).
+
+    `urgent` are the connections beyond `connections` that only urgent messages may use.
+    """
 
     connections: int = 5
+    urgent: int = 1
     messages_per_connection: int = 100
     idle_seconds: float = 25.0
 
 
 class SmtpPool:
-    """At most `connections` conversations at once; callers beyond that wait for one to end, in order."""
+    """At most `connections` conversations at once, and some for urgent messages; callers beyond that wait, in order."""
 
     def __init__(self, relay: Relay, limits: PoolLimits | None = None) -> None:
         self._relay = relay
         self._limits = limits or PoolLimits()
         self._slots = asyncio.Semaphore(self._limits.connections)
+        self._reserve = asyncio.Semaphore(self._limits.urgent)
         self._idle: dict[SmtpSession, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def transmit(self, envelope: Envelope) -> str:
-        """Send one message over a connection that works and return the server's acceptance text. Raises SmtpFailure."""
-        async with self._slots:
-            session = await self._kept() or await self._opened()
-            try:
-                accepted = await session.transmit(envelope)
-            except SmtpFailure as failure:
-                self._after(session, in_step=failure.fault is None)
-                raise
-            except BaseException:
-                session.abort()  # Cancelled in mid-sentence: the next reply would answer the wrong command.
-                raise
-            self._after(session, in_step=True)
-            return accepted
+    async def transmit(self, envelope: Envelope) -> Transmitted:
+        """Send one message over a connection that works. Raises SmtpFailure.
 
-    async def _kept(self) -> SmtpSession | None:
-        """Return a kept connection that answers; those the server closed meanwhile are dropped at nobody's cost."""
+        A kept connection that the server closed meanwhile is replaced at nobody's cost.
+        """
+        async with self._reserve if envelope.urgent and self._slots.locked() else self._slots:
+            while session := self._kept():
+                try:
+                    return await self._over(session, envelope)
+                except SmtpFailure as failure:
+                    if not failure.stale:
+                        raise
+            return await self._over(await self._opened(), envelope)
+
+    def _kept(self) -> SmtpSession | None:
         while self._idle:
             session, timer = self._idle.popitem()
             timer.cancel()
-            if await self._answers(session):
+            if session.usable:
                 return session
+            session.abort()
         return None
 
-    async def _answers(self, session: SmtpSession) -> bool:
+    async def _over(self, session: SmtpSession, envelope: Envelope) -> Transmitted:
+        remote = session.remote
         try:
-            return session.usable and await session.still_works()
-        except BaseException:
-            session.abort()
+            answer = await session.transmit(envelope)
+        except SmtpFailure as failure:
+            failure.remote = remote
+            self._after(session, in_step=failure.in_step)
             raise
+        except BaseException:
+            session.abort()  # Cancelled in mid-sentence: the next reply would answer the wrong command.
+            raise
+        self._after(session, in_step=True)
+        return Transmitted(answer.code, answer.text, remote)
 
     async def _opened(self) -> SmtpSession:
         session = SmtpSession(self._relay)

@@ -16,12 +16,13 @@ import aiosmtplib
 from notifications_worker.channel import Circuit, Verdict
 from worker_runtime.outcome import DeadLetter, Defer, Retry
 
-__all__ = ["Fault", "SmtpFailure", "Stage", "classify", "masked"]
+__all__ = ["Fault", "SmtpFailure", "Stage", "classify", "enhanced_code", "masked"]
 
 GREYLIST_FLOOR_SECONDS = 300.0
 MAILBOX_FULL_FLOOR_SECONDS = 3600.0
-OUTAGE_PAUSE_SECONDS = 5.0
+OUTAGE_PAUSE_SECONDS = 2.0
 LOGGED_CHARACTERS = 200
+HARD_BOUNCE = "HARD_BOUNCE"
 
 SHOWN_CHARACTERS = 150
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
@@ -33,6 +34,7 @@ _STORAGE_EXCEEDED = 552
 _CREDENTIAL_CODES = frozenset({530, 534, 535, 538})
 _PROTOCOL_CODES = range(500, 505)
 _TOO_LARGE = frozenset({"5.3.4", "5.2.3"})
+_NO_SUCH_RECIPIENT = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
 _BAD_SENDER = frozenset({"5.1.7", "5.1.8"})
 _ADDRESS_SYNTAX_CODES = frozenset({501, 504})
 
@@ -51,6 +53,8 @@ class Stage(Enum):
     RESET = "RSET"
 
 
+# There is one recipient a message, so what is said of the message's end is said of them.
+_ABOUT_THE_RECIPIENT = frozenset({Stage.RCPT, Stage.DATA, Stage.MESSAGE})
 _BEFORE_ANY_MESSAGE = frozenset({Stage.CONNECT, Stage.TLS, Stage.HELLO, Stage.AUTH, Stage.RESET})
 
 
@@ -66,16 +70,27 @@ class Fault(Enum):
     NO_STARTTLS = "does not offer STARTTLS, and mail is never sent without it unless SMTP_TLS=off"
     NO_AUTH = "offers no way to log in that this worker knows (SMTP_USER is set)"
     NO_SMTPUTF8 = "cannot take an address with letters outside ASCII before the @"
+    TOO_LARGE = "takes no message of this size"
+    UNSPEAKABLE = "cannot be told an address with a line break or another control character"
+
+
+# The server is well, and this message can never go there.
+_ABOUT_THE_MESSAGE = {
+    Fault.NO_SMTPUTF8: "PROVIDER_REJECTED",
+    Fault.TOO_LARGE: "MESSAGE_TOO_LARGE",
+    Fault.UNSPEAKABLE: "PROVIDER_REJECTED",
+}
 
 
 @dataclass(eq=False)  # Not frozen: Python itself writes the traceback into an exception.
 class SmtpFailure(Exception):
-    """The server refused (`code`, `text`) or failed (`fault`) at `stage`."""
+    """The server refused (`code`, `text`) or failed (`fault`) at `stage`; `remote` is its address and port."""
 
     stage: Stage
     code: int | None = None
     text: str = ""
     fault: Fault | None = None
+    remote: str | None = None
 
     def __str__(self) -> str:
         return self.sentence()
@@ -99,8 +114,21 @@ class SmtpFailure(Exception):
     @property
     def enhanced(self) -> str:
         """The enhanced status code, or an empty string. One of another class than the reply's is not believed."""
-        found = _ENHANCED.match(self.text)
-        return found[1] if found and found[1][0] == str(self.code)[:1] else ""
+        return enhanced_code(self.code, self.text)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a kept connection may fail so because the server had enough of it: no message was begun.
+
+        Silence to RSET, or a goodbye to the next MAIL of a server that counts messages.
+        """
+        gone = self.code == _CLOSING or self.fault is Fault.LOST
+        return self.stage is Stage.RESET or (self.stage is Stage.MAIL and gone)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the connection can be used for the next message."""
+        return self.stage is not Stage.RESET and (self.fault is None or self.fault in _ABOUT_THE_MESSAGE)
 
     def sentence(self) -> str:
         """Say what happened in words that hold nothing of the server's text, which may quote an address."""
@@ -109,6 +137,12 @@ class SmtpFailure(Exception):
         if self.fault:
             return f"the mail server {self.fault.value}, at {self.stage.value}"
         return f"the mail server answered {self.code} {self.enhanced}".rstrip() + f" to {self.stage.value}"
+
+
+def enhanced_code(code: int | None, text: str) -> str:
+    """Return the code that a reply's text begins with, or an empty string."""
+    found = _ENHANCED.match(text)
+    return found[1] if found and found[1][0] == str(code)[:1] else ""
 
 
 def _fault(error: Exception) -> Fault:
@@ -175,7 +209,7 @@ def _outage(failure: SmtpFailure) -> Verdict | None:
 
 
 def _server_failed(failure: SmtpFailure) -> bool:
-    return failure.fault is not None and failure.fault is not Fault.NO_SMTPUTF8
+    return failure.fault is not None and failure.fault not in _ABOUT_THE_MESSAGE
 
 
 def _server_closing(failure: SmtpFailure) -> bool:
@@ -188,7 +222,17 @@ def _refused_everybody(failure: SmtpFailure) -> bool:
 
 def _refusal(failure: SmtpFailure) -> Verdict:
     """About this recipient or this message."""
-    return Verdict(_later(failure) or DeadLetter("PROVIDER_REJECTED", failure.sentence()), Circuit.WORKS)
+    return Verdict(_later(failure) or _never(failure), Circuit.WORKS, suppress=_dead_address(failure))
+
+
+def _never(failure: SmtpFailure) -> DeadLetter:
+    code = _ABOUT_THE_MESSAGE[failure.fault] if failure.fault else "PROVIDER_REJECTED"
+    return DeadLetter(code, failure.sentence())
+
+
+def _dead_address(failure: SmtpFailure) -> str | None:
+    """Tell a recipient who is not there from one who is not to have this message."""
+    return HARD_BOUNCE if failure.enhanced in _NO_SUCH_RECIPIENT and failure.stage in _ABOUT_THE_RECIPIENT else None
 
 
 def _later(failure: SmtpFailure) -> Retry | None:
@@ -216,5 +260,8 @@ def _too_many_recipients(failure: SmtpFailure) -> bool:
 def masked(text: str, address: str) -> str:
     """Return a server's words for the log: one line, without addresses and without the recipient's name."""
     words = re.sub(r"\S*@\S*", "<address>", " ".join(text.split()))
-    name = re.escape(address.partition("@")[0])
-    return re.sub(rf"(?<!\w){name}(?!\w)", "<recipient>", words, flags=re.IGNORECASE)[:LOGGED_CHARACTERS]
+    name = address.partition("@")[0]
+    if name.casefold() not in words.casefold():
+        # As nearly always. A pattern for each recipient would cost more than all the rest.
+        return words[:LOGGED_CHARACTERS]
+    return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<recipient>", words, flags=re.IGNORECASE)[:LOGGED_CHARACTERS]

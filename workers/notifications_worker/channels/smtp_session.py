@@ -6,22 +6,25 @@ import re
 import socket
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import aiosmtplib
 
+from notifications_worker.channels.smtp_dialogue import Answer, Dialogue, NotSmtp
 from notifications_worker.channels.smtp_replies import Fault, SmtpFailure, Stage
 
 if TYPE_CHECKING:
+    import asyncio
     import ssl
-    from collections.abc import Iterator
-
-    from aiosmtplib.protocol import SMTPProtocol
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Envelope", "Patience", "Relay", "SmtpSession", "hello_name"]
 
 _START_INPUT = 354
 _SUCCESS = range(200, 300)
+_POSITIVE = {Stage.RESET: (250,), Stage.MAIL: (250,), Stage.RCPT: (250, 251), Stage.DATA: (_START_INPUT,)}
+BLOCK_BYTES = 65_536
+_CONTROL_CHARACTERS = re.compile(rb"[\x00-\x1f\x7f]")
 # The one mechanism that is tried: a wrong password tried three ways locks the account three times as fast.
 _LOGIN_METHODS = ("plain", "login", "cram-md5")
 
@@ -41,6 +44,7 @@ class Patience:
 
     connect: float = 10.0
     command: float = 60.0
+    block: float = 180.0
     message: float = 300.0
     goodbye: float = 1.0
 
@@ -61,20 +65,26 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One message to one recipient. `content` has CRLF line ends; `utf8`: an address needs SMTPUTF8 (RFC 6531)."""
+    """One message to one recipient.
+
+    `content` has CRLF line ends; `utf8`: an address needs SMTPUTF8 (RFC 6531); `signed_by`: where the keys are
+    published that signed it; `urgent`: it need not wait for a connection that others use.
+    """
 
     sender: str
     recipient: str
     content: bytes
     message_id: str
     utf8: bool = False
+    signed_by: tuple[str, ...] = ()
+    urgent: bool = False
 
 
 @contextmanager
 def _at(stage: Stage) -> Iterator[None]:
     try:
         yield
-    except (aiosmtplib.SMTPException, OSError, UnicodeError) as error:
+    except (aiosmtplib.SMTPException, NotSmtp, OSError, ValueError) as error:
         raise SmtpFailure.of(stage, error) from error
 
 
@@ -92,12 +102,18 @@ class SmtpSession:
             start_tls=False,
             tls_context=relay.tls_context,
         )
+        self._talk: Dialogue | None = None
         self.messages = 0
 
     @property
     def usable(self) -> bool:
         """Whether the connection is still there, as far as this side knows."""
-        return self._smtp.is_connected
+        return self._talk is not None and self._talk.usable
+
+    @property
+    def remote(self) -> str | None:
+        """The address and port that answered."""
+        return self._talk.remote if self._talk else None
 
     async def open(self) -> None:
         """Connect, secure, greet, log in. Raises SmtpFailure; nothing stays open then."""
@@ -106,6 +122,7 @@ class SmtpSession:
             await self._secure()
             await self._greet()
             await self._log_in()
+            self._take_over()
         except BaseException:
             self.abort()
             raise
@@ -138,71 +155,140 @@ class SmtpSession:
         with _at(Stage.AUTH):
             await authenticate(relay.username, relay.password)
 
-    async def still_works(self) -> bool:
-        """Ask with RSET whether the server still listens: it may have closed an idle connection."""
-        try:
-            with _at(Stage.RESET):
-                await self._smtp.rset(timeout=self._relay.patience.goodbye)
-        except SmtpFailure:
-            self.abort()
-            return False
-        return True
+    def _take_over(self) -> None:
+        with _at(Stage.HELLO):
+            if self._smtp.transport is None:
+                raise ConnectionResetError("Connection lost")
+            self._talk = Dialogue(cast("asyncio.Transport", self._smtp.transport))
 
-    async def transmit(self, envelope: Envelope) -> str:
-        """Send one message and return the server's acceptance text. Raises SmtpFailure.
+    async def transmit(self, envelope: Envelope) -> Answer:
+        """Send one message and return the server's acceptance. Raises SmtpFailure.
 
         Either the server answered 2xx to the final dot, or this raises; a failure at `Stage.MESSAGE` that is no reply
-        is the only one after which the message may have been accepted.
+        is the only one after which the message may have been accepted. One at `Stage.RESET` says that the server had
+        closed a connection kept for too long.
         """
+        self._must_be_acceptable(envelope)
+        commands = self._commands(envelope)
         self.messages += 1
-        await self._mail_from(envelope)
-        await self._rcpt_to(envelope)
-        await self._data()
+        for together in [commands] if self._offers("pipelining") else [[command] for command in commands]:
+            await self._say(together)
         return await self._message(envelope.content)
 
-    async def _mail_from(self, envelope: Envelope) -> None:
-        if envelope.utf8 and not self._smtp.supports_extension("smtputf8"):
+    def _must_be_acceptable(self, envelope: Envelope) -> None:
+        if envelope.utf8 and not self._offers("smtputf8"):
             raise SmtpFailure(Stage.MAIL, fault=Fault.NO_SMTPUTF8)
+        limit = self._smtp.esmtp_extensions.get("size", "").strip()
+        if limit.isdecimal() and 0 < int(limit) < len(envelope.content):
+            raise SmtpFailure(Stage.MAIL, fault=Fault.TOO_LARGE, text=f"{len(envelope.content)} of {limit} bytes")
+
+    def _commands(self, envelope: Envelope) -> list[tuple[Stage, bytes]]:
+        """RSET asks a kept connection whether the server still listens."""
+        reset = [(Stage.RESET, b"RSET")] if self.messages else []
+        return [
+            *reset,
+            (Stage.MAIL, _command(Stage.MAIL, envelope.sender, *self._options(envelope))),
+            (Stage.RCPT, _command(Stage.RCPT, envelope.recipient)),
+            (Stage.DATA, b"DATA"),
+        ]
+
+    def _options(self, envelope: Envelope) -> list[str]:
         options = ["SMTPUTF8", "BODY=8BITMIME"] if envelope.utf8 else []
-        if self._smtp.supports_extension("size"):
-            options.append(f"SIZE={len(envelope.content)}")
-        with _at(Stage.MAIL):
-            await self._smtp.mail(envelope.sender, options=options, encoding="utf-8")
+        return [*options, f"SIZE={len(envelope.content)}"] if self._offers("size") else options
 
-    async def _rcpt_to(self, envelope: Envelope) -> None:
-        with _at(Stage.RCPT):
-            await self._smtp.rcpt(envelope.recipient, encoding="utf-8")
+    def _offers(self, extension: str) -> bool:
+        return self._smtp.supports_extension(extension)
 
-    async def _data(self) -> None:
-        with _at(Stage.DATA):
-            code, text = await self._smtp.execute_command(b"DATA")
-        if code != _START_INPUT:
-            raise SmtpFailure.reply(Stage.DATA, code, text)
+    async def _say(self, commands: Sequence[tuple[Stage, bytes]]) -> None:
+        """Give commands, in one go, and raise the first refusal; the replies to those after it are heard out."""
+        talk = self._dialogue()
+        with _at(commands[0][0]):
+            talk.ask(*(command for _, command in commands))
+        for number, (stage, _) in enumerate(commands):
+            try:
+                await self._positive(talk, stage)
+            except SmtpFailure as refusal:
+                await self._hear_out(talk, refusal, len(commands) - number - 1)
+                raise
 
-    async def _message(self, content: bytes) -> str:
-        # aiosmtplib's data() sends DATA and the message in one go: what failed before the message (nothing was sent)
-        # could not be told from what failed after the final dot (it may have been accepted).
+    async def _positive(self, talk: Dialogue, stage: Stage) -> None:
+        patience = self._relay.patience
+        with _at(stage):
+            code, text = await talk.answer(patience.goodbye if stage is Stage.RESET else patience.command)
+        if code not in _POSITIVE[stage]:
+            raise SmtpFailure.reply(stage, code, text)
+
+    async def _hear_out(self, talk: Dialogue, refusal: SmtpFailure, replies: int) -> None:
+        """Get back in step after a refusal. A server that asks for a message all the same is left: it would get one."""
+        try:
+            heard = [await talk.answer(self._relay.patience.command) for _ in range(replies if refusal.code else 0)]
+        except (NotSmtp, OSError):
+            self.abort()
+            return
+        if refusal.fault or any(code == _START_INPUT for code, _ in heard):
+            self.abort()
+
+    async def _message(self, content: bytes) -> Answer:
+        talk = self._dialogue()
+        *blocks, last = _blocks(_dotted(content) + b".\r\n")
+        talk.expect()
+        with _at(Stage.DATA):  # Without the final dot nothing is accepted.
+            for block in blocks:
+                if talk.answered:
+                    break
+                await talk.write(block, self._relay.patience.block)
+        return await self._end(talk, b"" if talk.answered else last)
+
+    async def _end(self, talk: Dialogue, last: bytes) -> Answer:
         with _at(Stage.MESSAGE):
-            protocol = self._protocol()
-            protocol.write(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
-            code, text = await protocol.read_response(timeout=self._relay.patience.message)
-        if code not in _SUCCESS:
-            raise SmtpFailure.reply(Stage.MESSAGE, code, text)
-        return text
+            if last:
+                await talk.write(last, self._relay.patience.message)
+            answer = await talk.answer(self._relay.patience.message)
+        if not last:
+            self.abort()  # It refused in mid-message, and would read the rest of it as commands.
+        if answer.code not in _SUCCESS or not last:
+            raise SmtpFailure.reply(Stage.MESSAGE, *answer)
+        return answer
 
-    def _protocol(self) -> SMTPProtocol:
-        if self._smtp.protocol is None:
-            raise aiosmtplib.SMTPServerDisconnected("Connection lost")
-        return self._smtp.protocol
+    def _dialogue(self) -> Dialogue:
+        if self._talk is None:
+            raise SmtpFailure(Stage.CONNECT, fault=Fault.LOST)
+        return self._talk
 
     async def close(self) -> None:
         """Say QUIT, briefly, and close. Raises nothing: the messages are where they are."""
         try:
             with suppress(SmtpFailure), _at(Stage.RESET):
-                await self._smtp.quit(timeout=self._relay.patience.goodbye)
+                await self._goodbye(self._dialogue())
         finally:
             self.abort()
 
+    async def _goodbye(self, talk: Dialogue) -> None:
+        talk.ask(b"QUIT")
+        await talk.answer(self._relay.patience.goodbye)
+
     def abort(self) -> None:
         """Close without a word. Harmless when closed already."""
-        self._smtp.close()
+        if self._talk:
+            self._talk.abort()
+        else:
+            self._smtp.close()
+
+
+def _command(stage: Stage, address: str, *options: str) -> bytes:
+    """Write a command that names an address: one line, whatever the address holds."""
+    with _at(stage):
+        words = " ".join([f"{stage.value}:<{address}>", *options]).encode()
+    if _CONTROL_CHARACTERS.search(words):
+        raise SmtpFailure(stage, fault=Fault.UNSPEAKABLE)
+    return words
+
+
+def _dotted(content: bytes) -> bytes:
+    """Double the dots that lines begin with (RFC 5321, 4.5.2)."""
+    doubled = content.replace(b"\r\n.", b"\r\n..")
+    return b"." + doubled if doubled.startswith(b".") else doubled
+
+
+def _blocks(content: bytes) -> list[bytes]:
+    return [content[start : start + BLOCK_BYTES] for start in range(0, len(content), BLOCK_BYTES)]

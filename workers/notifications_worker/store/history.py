@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker_runtime.postgres import storable
+
 if TYPE_CHECKING:
     from worker_runtime.postgres import Database
 
 # How far a message has come, by what its provider says: word that is late or comes twice changes nothing.
 LATER = """
-UPDATE notification_delivery
-   SET state = $3, code = coalesce($4, code), changed_at = clock_timestamp()
- WHERE provider = $1 AND provider_message_id = $2 AND state = 'accepted' AND $3 IN ('delivered', 'undelivered')
-RETURNING tenant_id, notification_id, channel, recipient
+WITH known AS (
+    SELECT tenant_id, notification_id, channel
+      FROM notification_delivery
+     WHERE provider = $1 AND provider_message_id = $2
+), news AS (
+    UPDATE notification_delivery AS delivery
+       SET state = $3, code = coalesce($4, code), changed_at = clock_timestamp()
+      FROM known
+     WHERE (delivery.tenant_id, delivery.notification_id, delivery.channel)
+           = (known.tenant_id, known.notification_id, known.channel)
+       AND delivery.state = 'accepted'
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM known) AS known, EXISTS (SELECT FROM news) AS news
 """
 # An ended delivery is what keeps a second job with its notification from being sent: not before its time.
 FORGET = """
@@ -46,10 +58,12 @@ class HistoryStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def said_later(self, provider: str, provider_message_id: str, state: str, code: str | None) -> bool:
-        """Note that a message was `delivered` or `undelivered`; false when that is known, or of no message of ours."""
+    async def said_later(self, provider: str, provider_message_id: str, state: str, code: str | None) -> bool | None:
+        """Note that a message was `delivered` or `undelivered`: whether that is news, or None of no message of ours."""
+        told = (provider, storable(provider_message_id), state, None if code is None else storable(code))
         async with self._database.connected() as connection:
-            return await connection.fetchrow(LATER, provider, provider_message_id, state, code) is not None
+            row = await connection.fetchrow(LATER, *told)
+        return bool(row["news"]) if row["known"] else None
 
     async def forget(self, days: int, limit: int) -> int:
         """Delete at most `limit` deliveries that ended longer than `days` ago; return how many."""

@@ -1,4 +1,4 @@
--- depends: 0008.notifications
+-- depends: 0009.webhook-endpoint-keys
 -- What people did to deliveries and addresses, and why. A delivery's go with it; the others stay. No address is in here.
 CREATE TABLE notification_edit (
     number              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
