@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 
 from notifications_worker.channels.smtp_replies import Fault, SmtpFailure, Stage, classify
 from scripted_smtp import CLOSE, After, ScriptedSmtp
-from smtp_pools import MAIL, PIPELINING, PLAIN, failure, pool_of, relay
+from smtp_pools import MAIL, PIPELINING, PLAIN, failure, pool_of, relay, trusting
 
 if TYPE_CHECKING:
     from notifications_worker.channels.smtp_pool import SmtpPool
@@ -174,3 +175,25 @@ async def test_the_remote_address_is_told_with_the_refusal() -> None:
         failed = await failure(server)
 
     assert failed.remote == f"127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize("tls", ["off", "starttls", "implicit"])
+@pytest.mark.parametrize("extensions", [PLAIN, PIPELINING], ids=["one by one", "in one go"])
+def test_it_is_the_same_on_the_workers_own_event_loop(tls: Any, extensions: tuple[str, ...]) -> None:
+    async def two_mails_and_a_goodbye() -> ScriptedSmtp:
+        async with ScriptedSmtp(tls=tls, extensions=extensions) as server:
+            context = None if tls == "off" else trusting(server)
+            async with pool_of(relay(server, tls=tls, tls_context=context)) as pool:
+                await pool.transmit(LARGE)
+                server.will("RCPT", "550 5.1.1 no such user")
+                server.will("DATA", "503 5.5.1 no valid recipients") if "PIPELINING" in extensions else None
+                with pytest.raises(SmtpFailure):
+                    await pool.transmit(MAIL)
+                await pool.transmit(MAIL)
+            await server.reached("QUIT")
+        return server
+
+    server = uvloop.run(two_mails_and_a_goodbye())
+    assert len(server.accepted) == 2
+    assert len(server.conversations) == 1
+    assert server.conversations[0].secure == (tls != "off")
