@@ -48,10 +48,16 @@ def blocks() -> list[Block]:
     ]
 
 
-def commands() -> list[tuple[str, str]]:
+def scripts() -> list[tuple[str, tuple[str, ...]]]:
+    """Return each block of commands: one may build on the one above it."""
     runnable = [block for block in blocks() if block.language == "bash" and not block.manual]
-    lines = [(block.document, line) for block in runnable for line in block.body.splitlines() if line.strip()]
-    return [(document, line) for document, line in lines if not line.startswith("#")]
+    return [(block.document, tuple(lines)) for block in runnable if (lines := list(commands_in(block)))]
+
+
+def commands_in(block: Block) -> Iterator[str]:
+    for line in block.body.splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield line
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,13 @@ def wait_until_served(process: subprocess.Popen[bytes], output: Path) -> dict[in
     return {USUAL_PORTS[name]: int(port) for name, port in found}
 
 
-@pytest.mark.parametrize(("document", "command"), commands(), ids=lambda part: part[:60])
-def test_the_command_works(served: Served, document: str, command: str) -> None:
-    done = served.run(command)
-    assert done.returncode == 0, f"{document}: {command}\n{done.stdout}{done.stderr}"
-    assert not re.search(r"\b(ERR|WRONGTYPE|NOAUTH)\b", done.stdout)
-    assert done.stdout.strip() or command.startswith(SILENT)
+@pytest.mark.parametrize(("document", "commands"), scripts(), ids=lambda part: str(part)[:60])
+def test_the_commands_work(served: Served, document: str, commands: tuple[str, ...]) -> None:
+    for command in commands:
+        done = served.run(command)
+        assert done.returncode == 0, f"{document}: {command}\n{done.stdout}{done.stderr}"
+        assert not re.search(r"\b(ERR|WRONGTYPE|NOAUTH)\b", done.stdout)
+        assert done.stdout.strip() or command.startswith(SILENT)
 
 
 def test_the_sql_of_the_documents_works(served: Served) -> None:

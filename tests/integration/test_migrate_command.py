@@ -14,6 +14,7 @@ LABELS = [
     "intelliflow:notifications:email",
     "intelliflow:notifications:sms",
     "intelliflow:notifications:webhook",
+    "intelliflow:notifications:slack",
     "intelliflow:text-extraction",
     "intelliflow:ocr-processing",
     "intelliflow:embedding-generation",

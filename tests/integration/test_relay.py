@@ -191,7 +191,7 @@ async def test_a_connection_that_an_administrator_ends_is_replaced(bench: Bench)
         await until(lambda: holds_at_least_now(backends(database), 1))
         await database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'events-worker' AND datname = current_database()"
+            " WHERE application_name = 'intelliflow' AND datname = current_database()"
         )
         (event_id,) = await bench.commit()
         await until(lambda: holds(bench.waiting(), [event_id]))
@@ -217,7 +217,7 @@ async def backends(database: Any) -> int:
     return int(
         await database.fetchval(
             "SELECT count(*) FROM pg_stat_activity"
-            " WHERE application_name = 'events-worker' AND datname = current_database()"
+            " WHERE application_name = 'intelliflow' AND datname = current_database()"
         )
     )
 
