@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+from command_line import Operator, operator
 from events_worker.settings import EventsSettings
 from notifications_worker.settings import NotificationsSettings
 from notifications_worker.transmission import OUTCOMES
@@ -13,6 +15,8 @@ from worker_ops.exit_codes import ExitCode
 from worker_ops.person.places_store import PLACES
 from worker_runtime.metric_catalogue import CATALOGUE
 from worker_runtime.settings.variables import variables_of
+
+__all__ = ["operator"]
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "operations" / "runbooks" / "notifications.md").read_text()
@@ -49,3 +53,11 @@ def test_every_metric_setting_and_code_exists() -> None:
     assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", RUNBOOK)) <= settings
     for code in re.findall(r"code `([A-Z_]+)`|\(`([A-Z_]+)`\)", RUNBOOK):
         assert "".join(code) in SOURCES
+
+
+def test_an_address_is_suppressed_and_let_go_in_the_order_of_the_page(operator: Operator) -> None:
+    section = RUNBOOK.partition("## Suppressed addresses")[2].partition("\n## ")[0]
+    commands = re.findall(r"^intelliflow (suppressions .+)$", section, re.MULTILINE)
+    said = [operator.run("", *shlex.split(command)) for command in commands]
+    assert [one.code for one in said] == [0, 0, 0, 0], said
+    assert "removed" in said[-1].out
