@@ -36,13 +36,15 @@ async def opened_redis(settings: WorkerSettings) -> AsyncIterator[RedisConnectio
 
 
 @asynccontextmanager
-async def opened_database(settings: WorkerSettings) -> AsyncIterator[Database]:
+async def opened_database(
+    settings: WorkerSettings, statement_seconds: float = STATEMENT_SECONDS
+) -> AsyncIterator[Database]:
     """Connect to a database with a current schema; raises `DatabaseUnavailable`, `SchemaOutdated`."""
     if settings.database_url is None:
         raise CommandFailed(ExitCode.FAILED, "DATABASE_URL is not set, so there is nothing to look at")
     own = {**BY_INDEX, "application_name": "intelliflow"}
     url = settings.database_url.get_secret_value()
-    async with Database(url, settings=own, command_seconds=STATEMENT_SECONDS) as database:
+    async with Database(url, settings=own, command_seconds=statement_seconds) as database:
         await database.refuse_old_schema()
         yield database
 

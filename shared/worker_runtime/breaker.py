@@ -200,8 +200,10 @@ class Breakers:
             probe_ms = round((call_seconds + PROBE_MARGIN_SECONDS) * 1000)
             limits = BreakerLimits(self._threshold, self._reset_ms, probe_ms)
             state = BreakerState(self._redis, self._prefix, dependency, limits)
-            self._by_dependency[dependency] = Breaker(dependency, state, self._metrics, self)
-            self._metrics.announce(group_of(dependency))
+            breaker = self._by_dependency[dependency] = Breaker(dependency, state, self._metrics, self)
+            self._metrics.announce(breaker.group)
+            # Others of the group may be open.
+            self.show(breaker.group)
         return self._by_dependency[dependency]
 
     def __iter__(self) -> Iterator[Breaker]:

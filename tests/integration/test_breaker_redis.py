@@ -235,6 +235,10 @@ async def test_of_endpoints_at_rest_nothing_is_kept_and_nothing_is_lost(redis_ur
         assert [breaker.dependency for breaker in one.breakers] == ["smtp", "webhook:1"]
 
 
+def scraped(replica: Replica) -> str:
+    return replica.metrics.scrape().decode()
+
+
 async def calls_served(redis: RedisConnection) -> int:
     info: Any = await redis.call("INFO", "stats")
     text = info if isinstance(info, str) else info.decode()
@@ -250,8 +254,10 @@ async def test_of_many_endpoints_metrics_and_health_show_the_worst(redis_url: st
             call.failed_for_good("410")
         async with good.guard():
             pass
-        text = replica.metrics.scrape().decode()
+        text = scraped(replica)
         assert 'intelliflow_circuit_breaker_state{dependency="webhook",worker="test-worker"} 2.0' in text
         assert 'intelliflow_circuit_breakers_open{dependency="webhook",worker="test-worker"} 1.0' in text
         assert "example" not in text
+        replica.breakers.of("webhook:https://another.example", 1.0)
+        assert 'intelliflow_circuit_breaker_state{dependency="webhook",worker="test-worker"} 2.0' in scraped(replica)
         assert replica.breakers.health()["webhook"]["state"] == "OPEN"

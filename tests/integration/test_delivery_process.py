@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from embedded_stack.ports import free_port
@@ -22,8 +23,6 @@ from worker_runtime.redis.connection import RedisConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import pytest
 
     from embedded_stack import Mailbox
 
@@ -149,7 +148,7 @@ async def test_an_outage_burns_nothing_and_ends_by_itself(
     assert {await field(redis, f"n-{number}", "atm") for number in range(30)} == {"1"}
 
 
-@pytest_asyncio.fixture(params=["redis", "postgres"])
+@pytest.fixture(params=["redis", "postgres"])
 def record(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"DATABASE_URL": request.getfixturevalue("database_url")} if request.param == "postgres" else {}
 

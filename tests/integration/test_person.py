@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,6 +19,10 @@ from psycopg.types.json import Jsonb
 
 from command_line import Operator, operator
 from notifications_worker.suppression import fingerprint
+from worker_ops.person.address import Person
+from worker_ops.person.places_store import PLACES
+from worker_ops.person.store import PersonStore, Search, Stretch
+from worker_runtime.postgres import BY_INDEX, Database
 from worker_suite import Suite, wait_for
 
 if TYPE_CHECKING:
@@ -225,6 +230,18 @@ def test_what_is_being_done_is_left_and_reported(operator: Operator, store: redi
     assert operator.json(FIND) == []
 
 
+def test_a_job_that_no_list_knows_goes_and_a_schedule_stays(operator: Operator, store: redis.Redis) -> None:
+    data = json.dumps({"recipient": {"email": ADA}})
+    for key in (f"{MAIL}:lost", f"{EVENTS}:lost", f"{MAIL}:repeat:daily"):
+        store.hset(key, mapping={"name": "x", "data": data})
+    said = operator.run(f"{ERASE} -o json --reason", f"for {ADA}")
+    assert (said.code, counts(said.rows, "left")) == (4, {f"{MAIL} schedule": 1})
+    assert "remove the schedule" in said.err
+    assert ADA not in said.err
+    assert operator.value("SELECT reason FROM notification_edit") == "for erased"
+    assert not store.exists(f"{MAIL}:lost", f"{EVENTS}:lost")
+
+
 def test_one_tenants_data_is_not_anothers(operator: Operator, store: redis.Redis) -> None:
     for tenant in ("t-1", "t-2"):
         delivery(operator, "n-1", tenant=tenant)
@@ -280,6 +297,25 @@ def test_long_tables_are_walked_to_their_end(operator: Operator) -> None:
     left = "SELECT count(*) FROM domain_event_outbox_archive WHERE payload->>'text' LIKE "
     assert operator.value(f"{left} '%% erased'") == 2000
     assert operator.value(f"{left} '%%ada%%'") == 0
+
+
+def test_what_takes_too_long_at_once_is_done_in_smaller_steps(operator: Operator, database_url: str) -> None:
+    # Pages that are read at once, and then pages whose rows have much beside them.
+    for rows, letters, email in ((20_000, 1, ADA), (800, 300_000, "bob@example.com")):
+        payload = f"jsonb_build_object('text', repeat('x', {letters}), 'email', '{email}')"
+        operator.database.execute(
+            "INSERT INTO domain_event_outbox_archive (id, event_type, aggregate_type, aggregate_id, tenant_id, payload)"
+            f" SELECT gen_random_uuid(), 'x', 'x', 'x', 't-1', {payload} FROM generate_series(1, {rows})"
+        )
+    place = next(place for place in PLACES if place.table == "domain_event_outbox_archive")
+
+    async def walk() -> list[Stretch]:
+        async with Database(database_url, settings=BY_INDEX, command_seconds=1.0) as database:
+            return [stretch async for stretch in PersonStore(database).find(place, Search(Person((ADA,))))]
+
+    stretches = asyncio.run(walk())
+    assert sum(len(stretch.rows) for stretch in stretches) == 20_000
+    assert stretches[-1].done == 1
 
 
 def test_ctrl_c_ends_it_between_two_steps(operator: Operator, database_url: str, redis_url: str) -> None:

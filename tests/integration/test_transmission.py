@@ -51,6 +51,7 @@ class TwoRoutes:
     shared: bool = True
     per_second: float | None = None
     pretends: bool = False
+    repeatable: bool = False
     ends: dict[str, list[NotAccepted]] = field(default_factory=lambda: {"one": [], "two": []})
     asked: list[str] = field(default_factory=list)
     known: dict[str, Accepted] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class TwoRoutes:
             self.looked_up_since.append(since)
             return self.known.get(message)
 
-        return Route(provider, provider, send, self.shared, self.per_second, look_up)
+        return Route(provider, provider, send, self.shared, self.per_second, self.repeatable, look_up)
 
 
 @dataclass
@@ -224,6 +225,15 @@ async def test_bulk_that_may_have_been_sent_is_not_sent_again(stage: Stage) -> N
     assert isinstance(again, DeadLetter)
     assert again.code == "DELIVERY_UNKNOWN"
     assert stage.channel.asked == ["one"]
+
+
+async def test_bulk_whose_receiver_knows_a_repeat_is_sent_again(stage: Stage) -> None:
+    stage.channel.ends["one"] = [NOT_TOLD]
+    stage.channel.repeatable = True
+    bulk: dict[str, Any] = {"metadata": {"category": "marketing"}}
+    await stage.deliver(**bulk)
+
+    assert accepted_by(await stage.deliver(**bulk)) == "one-n-1"
 
 
 async def test_an_address_that_is_none_is_not_tried_again(stage: Stage) -> None:

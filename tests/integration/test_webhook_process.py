@@ -119,6 +119,29 @@ async def test_three_workers_keep_the_order_of_an_endpoint_that_wants_it(
     assert sorted(json.loads(seen.body)["number"] for seen in other.requests) == [1000 + n for n in range(40)]
 
 
+async def test_a_worker_that_is_killed_does_not_bring_an_endpoint_out_of_order(
+    redis_url: str, database_url: str, queue: JobQueue
+) -> None:
+    async with ScriptedHttp() as server:
+        ordered = await register(database_url, server.url, ordered=True)
+        server.will(*[answer()] * 4, HANG)
+        where = {"DATABASE_URL": database_url, "QUEUE_CONCURRENCY": "3"}
+        async with worker(redis_url, **where) as first:
+            await queue.add_bulk([hook(n, id=ordered) for n in range(20)])
+            await until(lambda: arrived(server, 5), 40)
+            async with worker(redis_url, **where), worker(redis_url, **where):
+                first.kill()
+                await first.wait()
+                await until(lambda: finished(queue, completed=20), 90)
+
+    numbers = [json.loads(seen.body)["number"] for seen in server.requests]
+    assert list(dict.fromkeys(numbers)) == list(range(20))
+
+
+async def arrived(server: ScriptedHttp, number: int) -> bool:
+    return len(server.requests) >= number
+
+
 async def test_an_endpoint_gets_no_more_a_second_than_it_wants(
     redis_url: str, database_url: str, queue: JobQueue
 ) -> None:

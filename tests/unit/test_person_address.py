@@ -61,6 +61,20 @@ def test_who_somebody_is_goes_with_the_address_and_the_rest_stays() -> None:
     )
 
 
+def test_whose_name_it_is_is_told_by_its_field() -> None:
+    before = '{"name":"Deal","ownerEmail":"ada@example.com","ownerName":"Ada","leadName":"Bob","owner":"o-1"}'
+    assert ADA.erased_json(before) == (
+        '{"name":"Deal","ownerEmail":"erased","ownerName":"erased","leadName":"Bob","owner":"o-1"}'
+    )
+
+
+def test_json_within_json_is_looked_into() -> None:
+    body = json.dumps({"text": "Hi\nada@example.com", "n": 1.50})
+    after = ADA.erased_json(json.dumps({"content": {"body": body}}))
+    assert after is not None
+    assert json.loads(json.loads(after)["content"]["body"]) == {"text": "Hi\nerased", "n": 1.5}
+
+
 def test_what_is_no_json_or_too_deep_is_plain_text() -> None:
     assert ADA.erased_json("{ada@example.com") == "{erased"
     deep = "[" * 100_000 + '"ada@example.com"' + "]" * 100_000

@@ -107,6 +107,7 @@ class Route(Generic[M]):
     send: Callable[[M], Awaitable[Accepted]]
     shared: bool = True
     per_second: float | None = None
+    repeatable: bool = False  # Whether the receiver knows a message that comes twice by its id.
     look_up: Callable[[M, float], Awaitable[Accepted | None]] | None = None
 
 

@@ -145,7 +145,7 @@ class Transmission:
     async def _looked_up(self, route: AnyRoute, parcel: Parcel, since: float) -> Accepted | None:
         if route.look_up is not None and (found := await route.look_up(parcel.message, since)) is not None:
             return found
-        if parcel.notification.is_bulk:
+        if parcel.notification.is_bulk and not route.repeatable:
             reason = "it may have been sent, and bulk messages are not sent twice"
             attempt = self._attempt(route, self._clock.now(), 0.0, "unknown", code="DELIVERY_UNKNOWN", reason=reason)
             await self._ledger.ended(parcel.sending, attempt)

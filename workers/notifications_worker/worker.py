@@ -107,6 +107,9 @@ def consumer(
     def breaker(route: AnyRoute) -> Breaker:
         return runtime.breaker(route.circuit, PROBE_SECONDS)
 
+    for provider in set(channel.providers) - set(channel.circuits):
+        # Its circuits come with its endpoints; their series is there from the first scrape.
+        runtime.metrics.dependencies.announce(provider)
     shared = [runtime.breaker(circuit, PROBE_SECONDS) for circuit in channel.circuits]
     delivery = Delivery(
         Desk(

@@ -25,8 +25,10 @@ CHOSEN = """
 """
 COUNT = f"SELECT count(*) {CHOSEN}"
 NEWEST = f"SELECT * {CHOSEN} ORDER BY changed_at DESC LIMIT $9"
+# The first condition is there for its index: the second has none.
 PAGE = f"""
 SELECT * {CHOSEN}
+   AND changed_at >= coalesce($9::timestamptz, '-infinity')
    AND ($9::timestamptz IS NULL
         OR (changed_at, tenant_id, notification_id, channel) > ($9, $10::text, $11::text, $12::text))
  ORDER BY changed_at, tenant_id, notification_id, channel

@@ -13,7 +13,7 @@ from worker_ops.arguments import add_author
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.person.address import Person, email_spellings, phone_number
-from worker_ops.person.jobs import PersonJobs
+from worker_ops.person.jobs import SCHEDULE, PersonJobs
 from worker_ops.person.searching import Searching
 from worker_ops.person.store import PersonStore, Search
 from worker_ops.person.tally import erasure_rows
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+# For one stretch of a table: what takes longer is done in smaller ones.
+STRETCH_SECONDS = 20.0
 
 
 def register(commands: Commands) -> None:
@@ -86,7 +88,7 @@ async def _opened(settings: WorkerSettings) -> AsyncIterator[Searching]:
         if settings.database_url is None:
             say("DATABASE_URL is not set: only Redis is looked at")
         else:
-            store = PersonStore(await opened.enter_async_context(opened_database(settings)))
+            store = PersonStore(await opened.enter_async_context(opened_database(settings, STRETCH_SECONDS)))
         redis = await opened.enter_async_context(opened_redis(settings))
         yield Searching(PersonJobs(redis, settings), store, opened.enter_context(interruptible()))
 
@@ -107,13 +109,24 @@ async def _erase(asked: argparse.Namespace, searching: Searching, search: Search
     if searching.store:
         await searching.store.record(search, asked.by, asked.reason)
     erased = await searching.erase(search)
-    left = await searching.find(replace(search, at_work=()))
+    left: Tally | None = await searching.find(replace(search, at_work=()))
+    if searching.stop.requested.is_set():
+        # Nobody has looked at all of it.
+        left = None
     _tell_audit(asked, search, erased, left)
     write_rows(erasure_rows(erased, left), asked.output)
+    if left and left.total:
+        _tell_what_helps(left)
     await _tell_suppressed(searching, search)
-    if left.total:
+    return _unless_stopped(searching, ExitCode.PARTIAL if left and left.total else ExitCode.OK)
+
+
+def _tell_what_helps(left: Tally) -> None:
+    schedules = [place for place in left.places if place.endswith(f" {SCHEDULE}")]
+    for place in schedules:
+        say(f"{place}: makes jobs for this person again and again: remove the schedule, then run this again")
+    if len(left.places) > len(schedules):
         say("somebody works on what is left: run it again when that is done")
-    return _unless_stopped(searching, ExitCode.PARTIAL if left.total else ExitCode.OK)
 
 
 def _unless_stopped(searching: Searching, code: ExitCode) -> ExitCode:
@@ -123,15 +136,15 @@ def _unless_stopped(searching: Searching, code: ExitCode) -> ExitCode:
     return code
 
 
-def _tell_audit(asked: argparse.Namespace, search: Search, erased: Tally, left: Tally) -> None:
+def _tell_audit(asked: argparse.Namespace, search: Search, erased: Tally, left: Tally | None) -> None:
     line = {
         "event": "person_erased",
         "fingerprints": search.person.fingerprints,
         "tenant": search.tenant,
         "by": asked.by,
-        "reason": asked.reason,
+        "reason": search.person.erased(asked.reason),
         "erased": erased.total,
-        "left": left.total,
+        "left": left.total if left else None,
     }
     say(json.dumps(line))
 

@@ -7,12 +7,15 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import email_validator
 
 from notifications_worker.notification import bare_address
 from notifications_worker.suppression import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ERASED = "erased"
 E164 = re.compile(r"\+[1-9]\d{6,14}")
@@ -122,22 +125,41 @@ class Person:
         if isinstance(value, list):
             parts = [self._without(one) for one in value]
             return [part for part, _ in parts], any(held for _, held in parts)
-        if isinstance(value, str) and self._pattern.search(value):
-            return (ERASED if isinstance(value, Number) else self.erased(value)), True
-        return value, False
+        if isinstance(value, Number):
+            return (ERASED, True) if self._pattern.fullmatch(value) else (value, False)
+        return self._text_without(value) if isinstance(value, str) else (value, False)
+
+    def _text_without(self, text: str) -> tuple[str, bool]:
+        """Look into a text, which may be a message's body and JSON itself."""
+        after = self.erased_json(text) if text[:1] in ("{", "[") and self.is_in(text) else None
+        after = self.erased(text) if after is None else after
+        return after, after != text
 
     def _object_without(self, value: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         parts = {self.erased(name): self._without(one) for name, one in value.items()}
-        about = any(held and not isinstance(part, dict) for part, held in parts.values())
+        held = [plain(name) for name, (part, found) in parts.items() if found and not isinstance(part, dict)]
+        about = names_beside(held)
         return (
-            {name: ERASED if about and is_personal(name, part) else part for name, (part, _) in parts.items()},
-            any(held for _, held in parts.values()) or parts.keys() != value.keys(),
+            {name: ERASED if tells(part) and plain(name) in about else part for name, (part, _) in parts.items()},
+            any(found for _, found in parts.values()) or parts.keys() != value.keys(),
         )
 
 
-def is_personal(name: str, value: object) -> bool:
-    """Tell whether a field of that name says who somebody is."""
-    return isinstance(value, str) and bool(value) and re.sub(r"[_\- ]", "", name).lower() in PERSONAL_FIELDS.split()
+def tells(value: object) -> bool:
+    """Tell whether a field says anything that could be somebody's name."""
+    return isinstance(value, str) and bool(value)
+
+
+def plain(name: str) -> str:
+    """Return a field's name without what languages disagree on."""
+    return re.sub(r"[_\- ]", "", name).lower()
+
+
+def names_beside(held: Sequence[str]) -> set[str]:
+    """Return the fields that say who somebody is whose address is in those: `ownername` beside `owneremail`."""
+    fields = PERSONAL_FIELDS.split()
+    prefixes = {name.removesuffix(field) for name in held for field in fields if name.endswith(field)}
+    return {prefix + field for prefix in prefixes or ({""} if held else ()) for field in fields}
 
 
 def written(value: Any) -> str:

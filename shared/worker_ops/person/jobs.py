@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # Keys that the server looks at for one answer, and hashes read at a time: a job may have megabytes.
 SCANNED = 500
 READ_TOGETHER = 20
-FINISHED = ("completed", "failed")
+# A job that no list knows is lost, or on its way from one to another: what somebody holds cannot be removed anyway.
+FINISHED = ("completed", "failed", "unknown")
 SCHEDULE = "schedule"
 
 
@@ -42,7 +43,7 @@ class HeldJob:
     @property
     def may_go(self) -> bool:
         """Whether it can be removed: what is being done cannot; of a notification, what is still to be done can."""
-        if self.state in ("active", SCHEDULE, "unknown"):
+        if self.state in ("active", SCHEDULE):
             return False
         return self.queue is None or is_notification(self.queue) or self.state in FINISHED
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from worker_ops.person.address import Person
     from worker_ops.person.places_store import Place
@@ -98,12 +98,20 @@ class PersonStore:
         self, place: Place, search: Search, first: int, end: int, *, apply: bool
     ) -> tuple[tuple[str, bool], ...]:
         asked = ((first, 0), (end, 0), search.person.loose, search.tenant, list(search.at_work))
+        if not apply:
+            async with self._database.connected() as connection:
+                found = await connection.fetch(place.find, *asked)
+            return tuple((row["key"], row["busy"]) for row, _ in holding(place, found, search.person))
         async with self._database.transaction() as connection:
-            found = await connection.fetch(place.lock if apply else place.find, *asked)
-            held = [(row, new) for row in found if (new := without(place, row, search.person)) is not None]
-            if apply and held:
-                await connection.executemany(place.erase, [(row["place"], *new) for row, new in held])
-        return tuple((row["key"], row["busy"]) for row, _ in held)
+            held = holding(place, await connection.fetch(place.lock, *asked), search.person)
+            await connection.executemany(place.erase, [(row["place"], *new) for row, new in held])
+        return tuple((row["key"], False) for row, _ in held)
+
+
+def holding(place: Place, found: Sequence[Any], person: Person) -> list[tuple[Any, tuple[str | None, ...]]]:
+    """Return the rows that hold the person at a closer look, each with its columns without them."""
+    looked = ((row, without(place, row, person)) for row in found)
+    return [(row, new) for row, new in looked if new is not None]
 
 
 def next_size(pages: int, seconds: float) -> int:

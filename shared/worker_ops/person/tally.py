@@ -56,13 +56,14 @@ class Tally:
         ]
 
 
-def erasure_rows(erased: Tally, left: Tally) -> list[Row]:
-    """Write what was erased, and what was there afterwards."""
+def erasure_rows(erased: Tally, left: Tally | None) -> list[Row]:
+    """Write what was erased, and what was there afterwards, if that is known."""
+    after = left or Tally()
     return [
         {
             "place": place,
             "erased": erased.places.get(place, Found()).count,
-            "left": left.places.get(place, Found()).count,
+            "left": after.places.get(place, Found()).count if left else None,
         }
-        for place in dict.fromkeys([*erased.places, *left.places])
+        for place in dict.fromkeys([*erased.places, *after.places])
     ]

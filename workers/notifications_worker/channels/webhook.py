@@ -130,7 +130,8 @@ class WebhookChannel:
         """See `Channel`."""
         endpoint = message.endpoint
         circuit = f"{PROVIDER}:{endpoint.name}"
-        return (Route(PROVIDER, circuit, self.send, shared=False, per_second=endpoint.rate_per_second),)
+        rate = endpoint.rate_per_second
+        return (Route(PROVIDER, circuit, self.send, shared=False, per_second=rate, repeatable=True),)
 
     async def send(self, message: WebhookMessage) -> Accepted:
         """Send it once. Raises NotAccepted; what the endpoint did is noted in the book either way."""
