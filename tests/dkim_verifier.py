@@ -40,7 +40,7 @@ def canonical_field(field: str, how: str) -> str:
     if how == "simple":
         return field
     name, _, value = field.partition(":")
-    return name.strip().lower() + ":" + " ".join(value.split())
+    return name.strip(" \t").lower() + ":" + re.sub(r"[ \t]+", " ", value.replace("\r\n", "")).strip(" ")
 
 
 def canonical_body(body: bytes, how: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dkim_verifier import verifies
@@ -38,6 +38,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
         {"metadata": {"category": "marketing"}},
         {"notificationId": "n" * 2000},
         {"notificationId": "ünï"},
+        {"notificationId": "\u00a0\u3000x\u00a0"},
     ],
     ids=str,
 )
@@ -64,6 +65,7 @@ async def test_it_verifies_as_the_server_gets_it(
 
 
 @given(subject=TEXTS, body=TEXTS, html=TEXTS, name=TEXTS)
+@example(subject="\u00a0x\u3000", body="", html="", name="0\x1f")
 def test_it_verifies_whatever_the_words(subject: str, body: str, html: str, name: str) -> None:
     try:
         sender = Address(name, addr_spec="noreply@intelliflow.com")

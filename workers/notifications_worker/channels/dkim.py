@@ -113,7 +113,7 @@ def signed_headers(headers: Iterable[Header]) -> list[str]:
 
 def _headers(head: bytes) -> list[Header]:
     found = (match.groups() for match in _HEADER.finditer(head))
-    return [(name.decode("ascii").rstrip(), value.decode("utf-8", "surrogateescape")) for name, value in found]
+    return [(name.decode("ascii").rstrip(" \t"), value.decode("utf-8", "surrogateescape")) for name, value in found]
 
 
 def _chosen(headers: Iterable[Header], names: Sequence[str]) -> Iterable[Header]:
@@ -126,7 +126,7 @@ def _chosen(headers: Iterable[Header], names: Sequence[str]) -> Iterable[Header]
 
 def _relaxed(name: str, value: str) -> str:
     unfolded = re.sub(r"[ \t]+", " ", value.replace("\r\n", ""))
-    return f"{name.lower().strip()}:{unfolded.strip()}"
+    return f"{name.lower()}:{unfolded.strip(' ')}"
 
 
 def _listed(names: Sequence[str]) -> str:
