@@ -135,7 +135,8 @@ class DeliveryRecords:
 
         Holds whoever owns it by now: what was accepted cannot be taken back, and the new owner must learn it.
         """
-        return await self._ask("sent", delivery, owner, 0, provider_message_id) == [b"1"]
+        named = provider_message_id.encode("utf-8", "backslashreplace")
+        return await self._ask("sent", delivery, owner, 0, named) == [b"1"]
 
     async def unsent(self, delivery: Sequence[str], owner: str) -> bool:
         """Give the right back after a message that surely nobody got; false when it was not ours any more."""
@@ -146,7 +147,12 @@ class DeliveryRecords:
         return await self._ask("in_doubt", delivery, owner) == [b"1"]
 
     async def _ask(
-        self, verb: DeliveryVerb, delivery: Sequence[str], owner: str, lease_seconds: float = 0, provider_id: str = ""
+        self,
+        verb: DeliveryVerb,
+        delivery: Sequence[str],
+        owner: str,
+        lease_seconds: float = 0,
+        provider_id: bytes = b"",
     ) -> list[Any]:
         key = ":".join([self._prefix, *map(key_part, delivery)])
         args = (verb, owner, round(lease_seconds * 1000), SENT_TTL_SECONDS * 1000, provider_id)

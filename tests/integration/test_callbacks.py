@@ -411,4 +411,4 @@ async def test_a_link_in_bulk_mail_unsubscribes_who_posts_to_it(monkeypatch: pyt
         assert await doorstep.posted(path, {"List-Unsubscribe": "One-Click"}, {}) == 200
         assert await doorstep.posted(path + "x", {"List-Unsubscribe": "One-Click"}, {}) == 404
 
-    assert suppressions.kept == {("t-1", "EMAIL", "ada@example.com"): "UNSUBSCRIBED"}
+    assert suppressions.kept == {("t-1", "EMAIL:BULK", "ada@example.com"): "UNSUBSCRIBED"}

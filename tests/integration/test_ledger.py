@@ -40,6 +40,7 @@ EDITED = """
 INSERT INTO notification_edit (verb, tenant_id, notification_id, channel, edited_by)
 SELECT 'replay', tenant_id, notification_id, channel, 'ann' FROM notification_delivery
 """
+STRANGE = Reply(code="\0", text="\0\ud800", remote="\ud800", signed_by=("\0",))
 ACCEPTED = {"provider_message_id": "<id@host>"}
 
 
@@ -142,10 +143,10 @@ async def test_of_many_notifications_each_begins_once(database_url: str) -> None
 
 
 async def test_strange_text_keeps_nobody_else_out(ledger: Ledger) -> None:
-    strange = Sending(DeliveryId("a\0b", "\ud800", "EMAIL"), "email:x\0", 1, "\0@\ud800", payload={"a": "\0\ud800"})
+    strange = Sending(DeliveryId("a\0b", "\ud800", "EMAIL"), "email:x\0", 1, "\0@\ud800", "\0\ud800", {"a": "\0\ud800"})
     standings = await asyncio.gather(*(ledger.begin(one, "smtp") for one in (A, strange)))
     assert standings == [Free(), Free()]
-    await ledger.ended(strange, ended("accepted", reason="\0", reply=Reply(text="\0\ud800"), **ACCEPTED))
+    await ledger.ended(strange, ended("accepted", provider_message_id="\0\ud800", reason="\0", reply=STRANGE))
     assert isinstance(await ledger.look(strange), AlreadySent)
 
 

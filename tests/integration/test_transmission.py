@@ -19,7 +19,7 @@ from notifications_worker.ledger import RedisLedger
 from notifications_worker.limits import Limits, TenantLimit
 from notifications_worker.notification import Notification
 from notifications_worker.preferences import SEND, Drop, Preference, Preferences, Wait
-from notifications_worker.suppression import RedisSuppressions
+from notifications_worker.suppression import RedisSuppressions, bulk
 from worker_runtime.breaker import Breakers
 from worker_runtime.clock import SystemClock
 from worker_runtime.delivery_state import DeliveryRecords, RateLimits, SuppressedAddresses
@@ -247,6 +247,15 @@ async def test_an_address_that_is_none_is_not_tried_again(stage: Stage) -> None:
     assert accepted_by(await stage.deliver("c", tenantId="t-2")) == "one-c"
     assert await stage.suppressions.remove("t-1", "SMS", NUMBER)
     assert accepted_by(await stage.deliver("d")) == "one-d"
+
+
+async def test_who_wants_no_bulk_gets_the_rest(stage: Stage) -> None:
+    await stage.suppressions.add("t-1", bulk("SMS"), NUMBER, "UNSUBSCRIBED")
+    refused = await stage.deliver("a", metadata={"category": "marketing"})
+
+    assert isinstance(refused, DeadLetter)
+    assert refused.reason == "nothing is sent to this recipient: UNSUBSCRIBED"
+    assert accepted_by(await stage.deliver("b")) == "one-b"
 
 
 async def test_a_tenants_limit_puts_off_only_its_own(stage: Stage) -> None:

@@ -189,7 +189,7 @@ async def test_looking_changes_nothing_and_the_button_does_what_it_says(serve: A
 
     assert status == 200
     assert "You are unsubscribed" in page
-    assert suppressions.added == [("tenant-1", "EMAIL", RECIPIENT, "UNSUBSCRIBED")]
+    assert suppressions.added == [("tenant-1", "EMAIL:BULK", RECIPIENT, "UNSUBSCRIBED")]
 
 
 @pytest.mark.parametrize(

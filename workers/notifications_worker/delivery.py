@@ -15,6 +15,7 @@ from notifications_worker.channel import NotAccepted
 from notifications_worker.ledger import UNAVAILABLE, Closed, Sending
 from notifications_worker.preferences import Drop, Wait
 from notifications_worker.results import done, not_sent
+from notifications_worker.suppression import bulk
 from notifications_worker.transmission import Parcel, Transmission, in_progress
 from worker_runtime.delivery_state import AlreadySent, InProgress
 from worker_runtime.logs import bound
@@ -105,7 +106,7 @@ class Delivery:
             await self._expired(job.payload, sending)
             or self._scheduled(job.payload)
             or await self._settled(job.payload, sending)
-            or await self._suppressed(sending)
+            or await self._suppressed(job.payload, sending)
             or await self._unwanted(job.payload, sending)
             or await self._sent(job, sending)
         )
@@ -139,9 +140,11 @@ class Delivery:
                 return in_progress(seconds)
         return None
 
-    async def _suppressed(self, sending: Sending) -> DeadLetter | None:
+    async def _suppressed(self, notification: Notification, sending: Sending) -> DeadLetter | None:
         tenant, _, channel = sending.delivery
         why = await self._suppressions.reason(tenant, channel, sending.recipient)
+        if why is None and notification.is_bulk:
+            why = await self._suppressions.reason(tenant, bulk(channel), sending.recipient)
         if why is None:
             return None
         await self._ledger.close(sending, Closed("suppressed", "SUPPRESSED", why))

@@ -6,10 +6,12 @@ import hashlib
 import unicodedata
 from typing import TYPE_CHECKING, Protocol
 
+from worker_runtime.settings.queues import ADDRESSEES
+
 if TYPE_CHECKING:
     from worker_runtime.delivery_state import SuppressedAddresses
 
-__all__ = ["RedisSuppressions", "Suppressions", "fingerprint"]
+__all__ = ["LISTS", "RedisSuppressions", "Suppressions", "bulk", "fingerprint"]
 
 
 def fingerprint(address: str) -> str:
@@ -18,8 +20,20 @@ def fingerprint(address: str) -> str:
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def bulk(channel: str) -> str:
+    """Return the list of those who want no bulk messages over a channel, and the others all the same."""
+    return f"{channel}:BULK"
+
+
+# Every list there may be.
+LISTS = (*ADDRESSEES, *map(bulk, ADDRESSEES))
+
+
 class Suppressions(Protocol):
-    """By tenant and channel (`EMAIL`). Every method raises one of `ledger.UNAVAILABLE` for what time may cure."""
+    """By tenant and list: a channel (`EMAIL`), or `bulk` of it.
+
+    Every method raises one of `ledger.UNAVAILABLE` for what time may cure.
+    """
 
     async def reason(self, tenant: str, channel: str, address: str) -> str | None:
         """Return why nothing is sent to an address (`HARD_BOUNCE`, `OPTED_OUT`, `UNSUBSCRIBED`...), or nothing."""

@@ -112,7 +112,13 @@ def _guard(seconds: float) -> Middleware:
         except web.HTTPException:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, the provider calls again
-            log.error("callback_failed", path=request.path, error=type(error).__name__)  # noqa: TRY400  no traceback: it may hold a number
+            log.error("callback_failed", route=route_of(request), error=type(error).__name__)  # noqa: TRY400  no traceback: it may hold a number
             return web.Response(status=503, headers={"Retry-After": "60"})
 
     return guarded
+
+
+def route_of(request: web.Request) -> str:
+    """Return what a request asked for without what its path names: that may be a sealed address."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unknown"

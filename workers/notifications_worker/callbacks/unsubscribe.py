@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from notifications_worker.suppression import bulk
 from notifications_worker.unsubscribe_links import PATH
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class UnsubscribePages:
     async def unsubscribe(self, request: web.Request) -> web.Response:
         """Send no more bulk mail to whom the link is for; harmless when repeated. The request's body is not read."""
         subscription = self._subscription(request)
-        await self._suppressions.add(subscription.tenant_id, "EMAIL", subscription.address, UNSUBSCRIBED)
+        await self._suppressions.add(subscription.tenant_id, bulk("EMAIL"), subscription.address, UNSUBSCRIBED)
         log.info("recipient_unsubscribed", tenantId=subscription.tenant_id)
         return _shown("You are unsubscribed", "<p>You can close this page.</p>")
 

@@ -172,7 +172,14 @@ class PostgresLedger:
 
     async def close(self, sending: Sending, end: Closed) -> None:
         """See `Ledger`."""
-        told = (sending.job, storable(sending.recipient), end.state, end.code, storable(end.reason), sending.event_id)
+        told = (
+            sending.job,
+            storable(sending.recipient),
+            end.state,
+            end.code,
+            storable(end.reason),
+            storable_or_none(sending.event_id),
+        )
         async with self._ends.connected() as connection:
             await connection.execute(CLOSE, *map(storable, sending.delivery), *told)
 
@@ -191,7 +198,7 @@ class PostgresLedger:
         more = (
             [storable(one.recipient) for one in sendings],
             [provider for _, provider in asked],
-            [one.event_id for one in sendings],
+            [storable_or_none(one.event_id) for one in sendings],
             [as_jsonb(one.payload) for one in sendings],
         )
         async with self._begins.connected() as connection:
@@ -207,14 +214,19 @@ class PostgresLedger:
             [round(one.seconds * 1000) for one in attempts],
             [one.outcome for one in attempts],
             [one.unsent for one in attempts],
-            [one.provider_message_id for one in attempts],
+            [storable_or_none(one.provider_message_id) for one in attempts],
             [one.code for one in attempts],
-            [None if one.reason is None else storable(one.reason) for one in attempts],
+            [storable_or_none(one.reason) for one in attempts],
             [as_jsonb(reply_of(one)) for one in attempts],
         )
         async with self._ends.connected() as connection:
             await connection.execute(END, *asking([sending for sending, _ in said]), *more)
         return [None] * len(said)
+
+
+def storable_or_none(text: str | None) -> str | None:
+    """Return text that may be missing as PostgreSQL can hold it."""
+    return None if text is None else storable(text)
 
 
 def asking(sendings: Sequence[Sending]) -> tuple[list[str], ...]:
