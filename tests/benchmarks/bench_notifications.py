@@ -70,8 +70,8 @@ COLUMNS = {
 def main() -> None:
     arguments = parsed()
     measure: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "email": lambda: measure_email(arguments.jobs),
-        "webhook": lambda: measure_webhook(arguments.jobs, arguments.seconds),
+        "email": lambda: medians(lambda: measure_email(arguments.jobs), arguments.repeats),
+        "webhook": lambda: medians(lambda: measure_webhook(arguments.jobs, arguments.seconds), arguments.repeats),
         "outage": lambda: [asyncio.run(measure_outage(arguments.outage_jobs, arguments.seconds))],
     }
     measured = {part: measure[part]() for part in arguments.parts}
@@ -80,6 +80,18 @@ def main() -> None:
         return
     for part, rows in measured.items():
         sys.stdout.write(f"{part}\n{table(rows, COLUMNS[part])}\n")
+
+
+def medians(measure: Callable[[], list[dict[str, Any]]], repeats: int) -> list[dict[str, Any]]:
+    """Let the contenders take turns, and return a row for each with the medians of its figures."""
+    runs = [measure() for _ in range(repeats)]
+    return [
+        {
+            key: first if isinstance(first, str) else statistics.median(row[key] for row in rows)
+            for key, first in rows[0].items()
+        }
+        for rows in zip(*runs, strict=True)
+    ]
 
 
 def measure_email(jobs: int) -> list[dict[str, Any]]:
@@ -280,6 +292,7 @@ def parsed() -> argparse.Namespace:
     add = parser.add_argument
     add("--parts", nargs="+", choices=COLUMNS, default=tuple(COLUMNS), help="what to measure (default: everything)")
     add("--jobs", type=int, default=5_000, help="backlog (default 5000)")
+    add("--repeats", type=int, default=3, help="turns of each contender (default 3)")
     add("--outage-jobs", type=int, default=1_000, help="jobs that wait for the mail server (default 1000)")
     add("--seconds", type=float, default=10, help="length of the outage and of steady traffic (default 10)")
     add("--json", action="store_true", help="one machine-readable line instead of the tables")

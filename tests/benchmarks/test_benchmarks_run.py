@@ -82,7 +82,18 @@ def test_mail_is_measured_from_the_job_to_the_servers_answer() -> None:
 
 def test_mails_and_outages_are_measured_beside_the_usual_worker() -> None:
     measured = printed(
-        "bench_notifications.py", "--parts", "email", "outage", "--jobs", "20", "--outage-jobs", "30", "--seconds", "1"
+        "bench_notifications.py",
+        "--parts",
+        "email",
+        "outage",
+        "--jobs",
+        "20",
+        "--outage-jobs",
+        "30",
+        "--seconds",
+        "1",
+        "--repeats",
+        "1",
     )
     assert [row["contender"] for row in measured["email"]] == [
         "bullmq + aiosmtplib",
