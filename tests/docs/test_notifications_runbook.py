@@ -13,7 +13,7 @@ from notifications_worker.transmission import OUTCOMES
 from worker_ops.deliveries.selecting import STATES
 from worker_ops.exit_codes import ExitCode
 from worker_ops.person.places_store import PLACES
-from worker_runtime.metric_catalogue import CATALOGUE
+from worker_runtime.metric_catalogue import CATALOGUE, DEFERRAL_CODES
 from worker_runtime.settings.variables import variables_of
 
 __all__ = ["operator"]
@@ -50,7 +50,15 @@ def test_every_metric_setting_and_code_exists() -> None:
     known = {metric.name for metric in CATALOGUE}
     assert set(re.findall(r"`(intelliflow_\w+)`", RUNBOOK)) <= known
     settings = {variable.name for one in (EventsSettings, NotificationsSettings) for variable in variables_of(one)}
-    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", RUNBOOK)) <= settings
+    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", RUNBOOK)) <= settings | set(DEFERRAL_CODES)
+
+
+def test_every_code_of_a_wait_is_explained() -> None:
+    of_events = {"REDIS_UNAVAILABLE"}
+    assert first_column("code") == set(DEFERRAL_CODES) - of_events
+
+
+def test_every_code_that_is_named_exists() -> None:
     for code in re.findall(r"code `([A-Z_]+)`|\(`([A-Z_]+)`\)", RUNBOOK):
         assert "".join(code) in SOURCES
 
