@@ -58,6 +58,26 @@ def test_what_is_wrong_is_found_with_its_remedy(operator: Operator, database_url
     assert attention(operator) == {}
 
 
+def test_endpoints_and_deliveries_that_need_somebody_are_named(operator: Operator) -> None:
+    own(operator)
+    endpoint = (
+        "INSERT INTO tenant_webhook_endpoint (tenant_id, url, active, disabled_because) VALUES ('t', {}, false, {})"
+    )
+    operator.database.execute(endpoint.format("'https://a.example/'", "'GONE'"))
+    operator.database.execute(endpoint.format("'https://b.example/'", "'asked for'"))
+    operator.database.execute(
+        "INSERT INTO notification_delivery (tenant_id, notification_id, channel, job, state, lease_until)"
+        " VALUES ('t', 'n-1', 'EMAIL', 'email:1', 'sending', now() - interval '11 minutes'),"
+        " ('t', 'n-2', 'EMAIL', 'email:2', 'sending', now())"
+    )
+    found = attention(operator)
+
+    assert set(found) == {"endpoints", "deliveries"}
+    assert found["endpoints"]["found"].startswith("1 ")
+    assert found["deliveries"]["found"].startswith("1 ")
+    assert "deliveries show n-1" in found["deliveries"]["remedy"]
+
+
 def test_an_old_transaction_is_named(operator: Operator, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own(operator)
     monkeypatch.setattr(findings, "LONG_TRANSACTION_SECONDS", 0.0)

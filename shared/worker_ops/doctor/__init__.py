@@ -1,4 +1,4 @@
-"""`intelliflow doctor`: looks at everything that can be wrong with the outbox, and says what helps."""
+"""`intelliflow doctor`: looks at everything that can be wrong in the database, and says what helps."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ async def examine(store: DoctorStore, upkeep: UpkeepStore) -> list[Finding]:
         findings.dead_letters(lag),
         *findings.under_way(await store.under_way(findings.LONG_UNDER_WAY_SECONDS)),
         findings.partitions(await store.ownerless()),
+        findings.deliveries(await store.stuck(findings.LONG_BEGUN_SECONDS)),
+        findings.endpoints(await store.disabled()),
         findings.transaction(await store.oldest_transaction()),
         findings.vacuums(await store.vacuums()),
         findings.indexes(await store.indexes()),

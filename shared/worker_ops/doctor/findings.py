@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 LATE_SECONDS = 60.0
 LONG_TRANSACTION_SECONDS = 60.0
 LONG_UNDER_WAY_SECONDS = 600.0
+LONG_BEGUN_SECONDS = 600.0
 MOST_CLOCK_SECONDS = 1.0
 MANY_DEAD_ROWS = 50_000
 DEAD_RATIO = 0.2
@@ -119,6 +120,19 @@ def archive(seen: Mapping[str, Any]) -> Finding:
     found = f"about {seen['events']} events, {megabytes(seen['bytes'])}"
     large = seen["bytes"] > LARGE_ARCHIVE_BYTES
     return Finding("archive", found, "set OUTBOX_ARCHIVE_PURGE_DAYS, or move old rows elsewhere" if large else "")
+
+
+def endpoints(seen: Mapping[str, Any]) -> Finding:
+    """Judge endpoints that take no webhooks any more though nobody said so."""
+    remedy = f"tell the tenant, then `intelliflow endpoints enable {seen['example']}`" if seen["endpoints"] else ""
+    return Finding("endpoints", f"{seen['endpoints']} disabled because they failed", remedy)
+
+
+def deliveries(seen: Mapping[str, Any]) -> Finding:
+    """Judge deliveries that were begun and never ended."""
+    found = f"{seen['deliveries']} begun by a worker that died, and not taken up"
+    remedy = f"`intelliflow deliveries show {seen['example']}`, then replay it" if seen["deliveries"] else ""
+    return Finding("deliveries", found, remedy)
 
 
 def megabytes(size: int) -> str:

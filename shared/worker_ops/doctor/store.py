@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from notifications_worker.store.endpoints import GONE, ONLY_FAILURES
+
 if TYPE_CHECKING:
     from worker_runtime.postgres import Database
 
@@ -59,6 +61,18 @@ SELECT pg_total_relation_size('domain_event_outbox_archive') AS bytes,
        greatest(reltuples, 0)::bigint AS events
   FROM pg_class WHERE oid = 'domain_event_outbox_archive'::regclass
 """
+# Endpoints that nobody switched off: they were gone, or failed for days.
+DISABLED = """
+SELECT count(*) AS endpoints, (array_agg(id ORDER BY disabled_at DESC))[1]::text AS example
+  FROM tenant_webhook_endpoint
+ WHERE NOT active AND disabled_because = ANY ($1::text[])
+"""
+# A sender that died while it sent, and no job that has come back since.
+STUCK = """
+SELECT count(*) AS deliveries, min(notification_id) AS example
+  FROM notification_delivery
+ WHERE state = 'sending' AND lease_until < clock_timestamp() - make_interval(secs => $1)
+"""
 CLOCK = "SELECT EXTRACT(epoch FROM clock_timestamp())::float8"
 
 
@@ -112,6 +126,14 @@ class DoctorStore:
     async def archive(self) -> dict[str, Any]:
         """Return the archive's `bytes` on disk and about how many `events` it holds."""
         return (await self._rows(ARCHIVE))[0]
+
+    async def disabled(self) -> dict[str, Any]:
+        """Count `endpoints` that disabled themselves; `example` is the newest."""
+        return (await self._rows(DISABLED, [GONE, ONLY_FAILURES]))[0]
+
+    async def stuck(self, seconds: float) -> dict[str, Any]:
+        """Count `deliveries` whose sender died that long ago, and that nobody has taken up."""
+        return (await self._rows(STUCK, seconds))[0]
 
     async def clock(self) -> float:
         """Return the database's time in seconds since the epoch."""
