@@ -16,7 +16,7 @@ import psycopg
 
 from embedded_stack.binaries import ProgramMissingError
 from embedded_stack.journey import NOTIFICATION_HEADER, Journey, settled_journeys, table
-from embedded_stack.other_channels import Message, queue_messages, settled
+from embedded_stack.other_channels import Message, queue_messages, settled, wait_until_put_off
 from embedded_stack.other_channels import table as message_table
 from embedded_stack.place import claimed_place
 from embedded_stack.sample_events import SampleEvent, commit, sample_events
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 DATA = Path(".data")
 ARRIVAL_SECONDS = 90.0
-SETTLING_SECONDS = 10.0
+SETTLING_SECONDS = 15.0
+PUT_OFF_SECONDS = 5.0
 CHECK_SECONDS = 0.5
 SIGNAL_BASE = 128
 FAILURES = (
@@ -128,10 +129,12 @@ def send_and_follow(stack: Stack) -> Result:
     say(f"committing {len(events)} events to domain_event_outbox, each in its own transaction")
     say("queueing an SMS, while the company that sends them is out, and a webhook")
     started = time.monotonic()
+    # Not for long: five failures in a row would open its circuit for a minute.
     with out_for_a_while(stack.neighbours.company):
         messages = queue_messages(redis_url, stack.neighbours)
         commit(stack.variables["DATABASE_URL"], events)
-        wait_for_mails(stack, events)
+        wait_until_put_off(redis_url, messages, seconds=PUT_OFF_SECONDS)
+    wait_for_mails(stack, events)
     journeys = settled_journeys(redis_url, events, stack.mailbox.messages, seconds=SETTLING_SECONDS)
     messages = settled(redis_url, messages, stack.neighbours, seconds=SETTLING_SECONDS)
     return Result(journeys, messages, round((time.monotonic() - started) * 1000))

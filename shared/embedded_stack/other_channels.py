@@ -86,6 +86,24 @@ async def _queue_messages(redis_url: str, neighbours: Neighbours) -> list[Messag
     return [message for message, _, _ in contents]
 
 
+def wait_until_put_off(redis_url: str, messages: Sequence[Message], *, seconds: float) -> None:
+    """Block until the SMS has found nobody at home, or its time is over."""
+    asyncio.run(_wait_until_put_off(redis_url, messages, time.monotonic() + seconds))
+
+
+async def _wait_until_put_off(redis_url: str, messages: Sequence[Message], deadline: float) -> None:
+    redis = RedisConnection(redis_url, client_name="first-run")
+    await redis.open()
+    try:
+        while time.monotonic() < deadline:
+            told = [await _job(redis, message) for message in messages if message.channel == "SMS"]
+            if all(message.put_off_because for message in told):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        await redis.close()
+
+
 def settled(redis_url: str, messages: Sequence[Message], neighbours: Neighbours, *, seconds: float) -> list[Message]:
     """Read what became of them, waiting up to `seconds` for all to be complete."""
     return asyncio.run(_settled(redis_url, messages, neighbours, time.monotonic() + seconds))
