@@ -57,5 +57,6 @@ class Pen:
 
 def read(path: Path) -> list[Entry]:
     """Return the whole history."""
-    with path.open(encoding="utf-8") as lines:
-        return [Entry(**json.loads(line)) for line in lines]
+    # The kernel shows a line that crosses a page before all of it is written: what has no end yet is left for later.
+    whole, _, _ = path.read_text("utf-8").rpartition("\n")
+    return [Entry(**json.loads(line)) for line in whole.splitlines()]

@@ -94,7 +94,7 @@ class PersonJobs:
         for queue, name in self._names.items():
             if key.startswith(prefix := name.key("")):
                 rest = key.removeprefix(prefix)
-                return (queue, job_of(rest)) if rest not in PARTS.split() else None
+                return (queue, job_of(rest)) if rest not in PARTS else None
         return None
 
     async def _held(self, places: Sequence[tuple[bytes, tuple[str | None, str]]], search: Search) -> list[HeldJob]:

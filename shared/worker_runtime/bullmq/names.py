@@ -10,10 +10,11 @@ import base64
 from dataclasses import dataclass
 
 # What a queue's own keys are called; a job's hash lies beside them under its id.
-PARTS = (
+WORDS = (
     "active completed de delayed events failed id limiter marker meta paused pc prioritized repeat stalled"
     " stalled-check stalled-check-py wait waiting-children"
 )
+PARTS = frozenset(WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def refuse_job_id(job_id: str) -> str | None:
         return "a custom job id must not be empty"
     if job_id.removeprefix("-").isdecimal() and job_id.isascii() and str(int(job_id)) == job_id:
         return f"custom job id {job_id!r}: must not be an integer, those are BullMQ's own"
-    if job_id in PARTS.split():
+    if job_id in PARTS:
         return f"custom job id {job_id!r}: must not be the name of one of the queue's own keys"
     if ":" in job_id and not (job_id.startswith("repeat:") and job_id.count(":") == 2):  # noqa: PLR2004
         return f"custom job id {job_id!r}: must not hold a colon"

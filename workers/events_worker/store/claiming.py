@@ -8,6 +8,7 @@ the whole statement with it.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from events_worker.outbox import OutboxEvent
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 # before Christ), and one such row must not stop the relay. OFFSET 0 keeps the planner from writing the payload out
 # twice. $1 is the size in bytes up to which payloads are wanted.
 EVENT = """
-       event.id, event.event_type, event.aggregate_type, event.aggregate_id, event.tenant_id, event.position,
+       event.id::text AS id, event.event_type, event.aggregate_type, event.aggregate_id, event.tenant_id,
+       event.position AS sequence,
        event.metadata::text AS metadata,
        to_char(event.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at,
        octet_length(written.payload) AS payload_size,
@@ -62,18 +64,9 @@ SELECT {EVENT},
 """
 
 
+fields_of = itemgetter(*OutboxEvent._fields)
+
+
 def event_of(row: asyncpg.Record) -> OutboxEvent:
-    """Read a row of `EVENT`."""
-    return OutboxEvent(
-        id=str(row["id"]),
-        event_type=row["event_type"],
-        aggregate_type=row["aggregate_type"],
-        aggregate_id=row["aggregate_id"],
-        tenant_id=row["tenant_id"],
-        payload=row["payload"],
-        payload_size=row["payload_size"],
-        metadata=row["metadata"],
-        created_at=row["created_at"],
-        sequence=row["position"],
-        again=row["again"],
-    )
+    """Read a row of `EVENT` and `again`."""
+    return OutboxEvent._make(fields_of(row))

@@ -102,7 +102,7 @@ WITH said AS MATERIALIZED (
 SELECT held.ids AS locked, following.*
   FROM (SELECT ARRAY(SELECT event_id FROM locked)) AS held (ids)
   LEFT JOIN ({CLAIMED}) AS following ON true
- ORDER BY following.position
+ ORDER BY following.sequence
 """
 
 RECEIPT = """
