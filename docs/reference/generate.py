@@ -13,6 +13,7 @@ from events_worker.contracts import load_catalogue
 from events_worker.contracts.asyncapi import asyncapi_yaml
 from events_worker.contracts.reference import reference as events_reference
 from events_worker.settings import EventsSettings
+from ingestion_worker.settings import IngestionSettings
 from notifications_worker.notification import schema as notification_schema
 from notifications_worker.settings import NotificationsSettings
 from worker_runtime import metric_catalogue, settings
@@ -28,6 +29,7 @@ def pages() -> dict[str, str]:
     """Return every page by its path from this folder."""
     workers: dict[str, type[settings.WorkerSettings]] = {
         "events-worker": EventsSettings,
+        "ingestion-worker": IngestionSettings,
         "notifications-worker": NotificationsSettings,
     }
     catalogue = load_catalogue()
