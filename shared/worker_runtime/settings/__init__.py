@@ -6,7 +6,6 @@ from worker_runtime.settings.kinds import (
     HealthPort,
     Milliseconds,
     NoEffectYet,
-    NotInThisVersion,
     Port,
     ShownAs,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "HealthPort",
     "Milliseconds",
     "NoEffectYet",
-    "NotInThisVersion",
     "Port",
     "SettingsError",
     "ShownAs",

@@ -23,7 +23,9 @@ class FetchingSettings(WorkerSettings):
         str,
         AfterValidator(storage_location),
         Allowed("a folder, or a URL like s3://bucket/prefix, gs://... or az://..."),
-    ] = Field(".data/objects", description="object store that documents come from, and results go to without a database")
+    ] = Field(
+        ".data/objects", description="object store that documents come from, and results go to without a database"
+    )
     documents_root: Annotated[Path, Allowed("a folder")] | None = Field(
         None, description="folder that `file:` URLs may point into; without it they are refused"
     )
