@@ -29,7 +29,8 @@ L = TypeVar("L", Page, Chunk)
 BATCH = 50
 
 KNOWN = """
-state, sha256, pipeline, bytes, media_type, language, metadata::text AS metadata, pages, characters, chunks, embedding_model
+       state, sha256, pipeline, bytes, media_type, language, metadata::text AS metadata, pages, characters, chunks,
+       embedding_model
 """
 # `known` is the row as it was when the statement began.
 BEGIN = f"""

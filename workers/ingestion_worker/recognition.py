@@ -1,0 +1,115 @@
+"""The handler of `ocr-processing`: the pictures of a document's pages become text."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from ingestion_worker.attempt import Stopwatch, settled
+from ingestion_worker.extraction import summary
+from ingestion_worker.jobs import ExtractionOptions
+from ingestion_worker.ocr.recognition import recognise_pages
+from ingestion_worker.pipeline import Wish, shown_source
+from ingestion_worker.problem import DocumentError, Problem
+from ingestion_worker.progress import Progress
+from ingestion_worker.records import DocumentKey, Known, Origin
+from worker_runtime.outcome import Done
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ingestion_worker.document import Page
+    from ingestion_worker.fetching import Fetched
+    from ingestion_worker.following import Following
+    from ingestion_worker.jobs import OcrProcessing
+    from ingestion_worker.ocr import OcrEngine
+    from ingestion_worker.pipeline import Pipeline
+    from ingestion_worker.records import Content, Documents, Reading
+    from worker_runtime.job import Job
+    from worker_runtime.outcome import Outcome
+
+__all__ = ["Recognition"]
+
+
+class Recognition:
+    """Reads pictures of pages. Each page is kept as soon as it is read, so that a killed worker's are not read again."""
+
+    def __init__(self, pipeline: Pipeline, documents: Documents, following: Following, engine: OcrEngine) -> None:
+        self._pipeline = pipeline
+        self._documents = documents
+        self._following = following
+        self._engine = engine
+
+    async def __call__(self, job: Job[OcrProcessing]) -> Outcome:
+        """Handle a job."""
+        key, claim = DocumentKey(job.payload.tenant_id, job.payload.document_id), uuid.uuid4().hex
+        return await settled(self._recognise(job, key, claim), self._documents, key, claim, job.attempt)
+
+    async def _recognise(self, job: Job[OcrProcessing], key: DocumentKey, claim: str) -> Outcome:
+        asked, watch = job.payload, Stopwatch()
+        before = await self._documents.begin(key, claim, Origin(shown_source(asked.source_url)))
+        async with self._pipeline.isolation.working_folder() as folder:
+            fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
+            content, reading = await self._read(asked, fetched, key, claim, before, folder, watch)
+            numbers = asked.pages or await self._documents.awaiting_ocr(key)
+            if beyond := [number for number in numbers if number > reading.pages]:
+                raise DocumentError(Problem.UNSUPPORTED, f"pages: there is no page {beyond[0]}, only {reading.pages}")
+            with watch.timed("ocr"):
+                await self._read_pictures(job, numbers, reading, key, claim, folder)
+            chunks = await self._cut(reading, key, claim, folder, watch)
+        await self._following.embed(key, content, asked=asked.generate_embeddings)
+        known = Known("read", content, reading, chunks)
+        return Done(summary(key, known, watch) | {"ocrPages": len(numbers)})
+
+    async def _read(
+        self,
+        asked: OcrProcessing,
+        fetched: Fetched,
+        key: DocumentKey,
+        claim: str,
+        before: Known | None,
+        folder: Path,
+        watch: Stopwatch,
+    ) -> tuple[Content, Reading]:
+        """Return what an extraction made of these bytes, or do its work first."""
+        if before and before.content and before.reading and before.content.sha256 == fetched.sha256:
+            return before.content, before.reading
+        wish = Wish(None, asked.language, ExtractionOptions(password=asked.password))
+        content = self._pipeline.content(fetched, wish)
+        reading, _ = await self._pipeline.read(fetched, wish, folder, watch, lambda _done, _total: None)
+        await self._documents.keep(key, claim, content, reading, folder)
+        return content, reading
+
+    async def _read_pictures(
+        self,
+        job: Job[OcrProcessing],
+        numbers: Sequence[int],
+        reading: Reading,
+        key: DocumentKey,
+        claim: str,
+        folder: Path,
+    ) -> None:
+        password = job.payload.password
+        order = {
+            "mediaType": reading.media_type,
+            "password": password.get_secret_value() if password else None,
+            "language": job.payload.language,
+        }
+        async with Progress(job, "ocr") as progress:
+            read = 0
+
+            async def keep(page: Page) -> None:
+                nonlocal read
+                await self._documents.keep_page(key, claim, page)
+                read += 1
+                progress.report(read, len(numbers))
+
+            await recognise_pages(self._pipeline.isolation, self._engine, folder, numbers, order, keep)
+
+    async def _cut(self, reading: Reading, key: DocumentKey, claim: str, folder: Path, watch: Stopwatch) -> int:
+        await self._documents.export_pages(key, folder)
+        chunks = await self._pipeline.chunk(folder, watch)
+        with watch.timed("store"):
+            await self._documents.finish(key, claim, reading, folder)
+        return chunks
