@@ -9,8 +9,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ingestion_worker.document import CHUNKS, PAGES, Chunk, Page, read_lines, write_lines
+from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.records import Content, Known, LostClaim, Reading, RecordsUnavailable
-from worker_runtime.postgres import DatabaseUnavailable, storable
+from worker_runtime.postgres import DatabaseUnavailable, storable, storable_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,6 +26,8 @@ __all__ = ["PostgresDocuments"]
 
 L = TypeVar("L", Page, Chunk)
 
+# SQLSTATE classes: data exception, integrity, program limit exceeded.
+VALUE_ERRORS = ("22", "23", "54")
 # Rows that are sent, or read from a file, at a time: a page may be a megabyte.
 BATCH = 50
 
@@ -183,6 +186,8 @@ class PostgresDocuments:
             async with self._database.connected() as connection:
                 yield connection
         except DatabaseUnavailable as error:
+            if is_the_value_s_fault(error.__cause__):
+                raise DocumentError(Problem.UNSUPPORTED, f"the database does not take it ({error})") from error
             raise RecordsUnavailable(str(error)) from error
 
     @asynccontextmanager
@@ -192,6 +197,11 @@ class PostgresDocuments:
             if not await connection.fetchval(HOLD, *_id(key), claim):
                 raise LostClaim
             yield connection
+
+
+def is_the_value_s_fault(cause: BaseException | None) -> bool:
+    """Tell an error that no wait cures: this very document has what PostgreSQL cannot hold."""
+    return str(getattr(cause, "sqlstate", "")).startswith(VALUE_ERRORS)
 
 
 def known_of(row: asyncpg.Record) -> Known:
@@ -218,7 +228,7 @@ async def _describe(
     bytes_read = (content.sha256, content.size, content.pipeline) if content else (None, None, None)
     said: tuple[Any, ...] = (None, None, "{}", None, None)
     if reading:
-        metadata = storable(json.dumps(reading.metadata, ensure_ascii=False))
+        metadata = json.dumps(storable_json(reading.metadata))
         said = (reading.media_type, reading.language, metadata, reading.pages, reading.characters)
     await connection.execute(DESCRIBE, *_id(key), state, *bytes_read, *said, chunks)
 
@@ -251,7 +261,7 @@ def _columns_of_chunks(chunks: Sequence[Chunk]) -> tuple[list[Any], ...]:
         [chunk.tokens for chunk in chunks],
         [chunk.first_page for chunk in chunks],
         [chunk.last_page for chunk in chunks],
-        [storable(json.dumps(chunk.headings)) for chunk in chunks],
+        [json.dumps(storable_json(chunk.headings)) for chunk in chunks],
     )
 
 
