@@ -165,6 +165,12 @@ DELIVERY_DURATION = HistogramMetric(
     "intelliflow_delivery_duration_seconds", "Time at the provider, per delivery", ("channel", "provider")
 )
 
+DOCUMENTS = CounterMetric(
+    "intelliflow_documents_total", "Attempts at documents, by queue and what became of them", ("queue", "outcome")
+)
+DOCUMENT_STAGE = HistogramMetric("intelliflow_document_stage_seconds", "Time in a stage of the pipeline", ("stage",))
+DOCUMENT_PAGES = CounterMetric("intelliflow_document_pages_total", "Pages read, by who read them", ("origin",))
+
 CATALOGUE: tuple[CounterMetric | GaugeMetric | HistogramMetric, ...] = tuple(
     value for value in globals().values() if isinstance(value, (CounterMetric, GaugeMetric, HistogramMetric))
 )

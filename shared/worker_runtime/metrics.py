@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, disable_created_metric
 from worker_runtime import metric_catalogue as catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from worker_runtime.bullmq.producer import QueueCounts
     from worker_runtime.loops import Heartbeat
 
@@ -87,6 +89,11 @@ class Metrics:
     def delivery(self) -> DeliveryMetrics:
         """The channels' metrics; a process that never asks does not export them."""
         return DeliveryMetrics(self.registry)
+
+    @cached_property
+    def documents(self) -> DocumentMetrics:
+        """The pipeline's metrics; a process that never asks does not export them."""
+        return DocumentMetrics(self.registry)
 
     def job_totals(self) -> dict[str, float]:
         """Return what `/health/detailed` shows of all queues together; durations are of the latest 1,024 a queue."""
@@ -249,6 +256,36 @@ class OutboxMetrics:
         self.takeovers = catalogue.OUTBOX_TAKEOVERS.register(registry)
         errors = catalogue.OUTBOX_RELAY_ERRORS.register(registry)
         self.relay_errors = {dependency: errors.labels(dependency) for dependency in ("postgres", "redis")}
+
+
+class DocumentMetrics:
+    """The pipeline's. `outcome` is a class of outcomes: `read`, `unchanged`, `superseded`, or the code of a problem."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._documents = catalogue.DOCUMENTS.register(registry)
+        self._stages = catalogue.DOCUMENT_STAGE.register(registry)
+        self._pages = catalogue.DOCUMENT_PAGES.register(registry)
+
+    def announce(self, queue: str, outcomes: Iterable[str], stages: Iterable[str], origins: Iterable[str]) -> None:
+        """Make the series exist."""
+        for outcome in outcomes:
+            self._documents.labels(queue, outcome)
+        for stage in stages:
+            self._stages.labels(stage)
+        for origin in origins:
+            self._pages.labels(origin)
+
+    def ended(self, queue: str, outcome: str) -> None:
+        """Count an attempt at a document."""
+        self._documents.labels(queue, outcome).inc()
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Note how long a stage took."""
+        self._stages.labels(stage).observe(seconds)
+
+    def pages(self, origin: str, count: int) -> None:
+        """Count pages that were read."""
+        self._pages.labels(origin).inc(count)
 
 
 class DeliveryMetrics:

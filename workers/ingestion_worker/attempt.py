@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ingestion_worker.fetching import FetchFailed
-from ingestion_worker.problem import DocumentError
+from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.records import LostClaim, RecordsUnavailable
 from ingestion_worker.scanning import ScannerUnavailable
 from worker_runtime.outcome import DeadLetter, Defer, Done, Outcome, Retry
@@ -19,46 +19,66 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
     from ingestion_worker.records import DocumentKey, Documents
+    from worker_runtime.metrics import DocumentMetrics
 
-__all__ = ["Stopwatch", "settled"]
+__all__ = ["Ending", "Stopwatch"]
 
 log = structlog.get_logger()
 
 OUTAGE_SECONDS = 2.0
+STAGES = ("fetch", "scan", "extract", "chunk", "ocr", "store")
+ORIGINS = ("text", "ocr", "none")
 
 
-async def settled(
-    work: Awaitable[Outcome], documents: Documents, key: DocumentKey, claim: str, attempt: int
-) -> Outcome:
-    """Return how the work ended; what is wrong with the document is written down beside it."""
-    try:
-        return await _ended(work, documents, key, claim, attempt)
-    except LostClaim:
-        log.info("document_superseded", documentId=key.document_id)
-        return Done({"documentId": key.document_id, "superseded": True})
-    except RecordsUnavailable as error:
-        return Defer("STATE_UNAVAILABLE", str(error), OUTAGE_SECONDS)
+class Ending:
+    """Says how attempts of one queue ended, to the job, to the record and to whoever counts."""
+
+    def __init__(self, documents: Documents, metrics: DocumentMetrics, queue: str) -> None:
+        self._documents = documents
+        self._metrics = metrics
+        self._queue = queue
+        metrics.announce(queue, ("read", "unchanged", "superseded", *Problem), STAGES, ORIGINS)
+
+    async def of(self, work: Awaitable[Outcome], key: DocumentKey, claim: str, attempt: int) -> Outcome:
+        """Return how the work ended; what is wrong with the document is written down beside it."""
+        try:
+            outcome = await self._ended(work, key, claim, attempt)
+        except LostClaim:
+            log.info("document_superseded", documentId=key.document_id)
+            outcome = Done({"documentId": key.document_id, "superseded": True})
+        except RecordsUnavailable as error:
+            outcome = Defer("STATE_UNAVAILABLE", str(error), OUTAGE_SECONDS)
+        self._metrics.ended(self._queue, label_of(outcome))
+        return outcome
+
+    async def _ended(self, work: Awaitable[Outcome], key: DocumentKey, claim: str, attempt: int) -> Outcome:
+        try:
+            return await work
+        except ScannerUnavailable as error:
+            return Defer("SCANNER_UNAVAILABLE", str(error), OUTAGE_SECONDS)
+        except DocumentError as error:
+            outcome = error.outcome(attempt)
+        except FetchFailed as error:
+            outcome = error.outcome
+        if isinstance(outcome, DeadLetter | Retry):
+            final = isinstance(outcome, DeadLetter)
+            await self._documents.note_problem(key, claim, outcome.code, outcome.reason, final=final)
+        return outcome
 
 
-async def _ended(work: Awaitable[Outcome], documents: Documents, key: DocumentKey, claim: str, attempt: int) -> Outcome:
-    try:
-        return await work
-    except ScannerUnavailable as error:
-        return Defer("SCANNER_UNAVAILABLE", str(error), OUTAGE_SECONDS)
-    except DocumentError as error:
-        outcome = error.outcome(attempt)
-    except FetchFailed as error:
-        outcome = error.outcome
-    if isinstance(outcome, DeadLetter | Retry):
-        final = isinstance(outcome, DeadLetter)
-        await documents.note_problem(key, claim, outcome.code, outcome.reason, final=final)
-    return outcome
+def label_of(outcome: Outcome) -> str:
+    """Return the class of an outcome for the metrics."""
+    if not isinstance(outcome, Done):
+        return outcome.code
+    flags = ("superseded", "unchanged")
+    return next((flag for flag in flags if outcome.result.get(flag)), "read")
 
 
 @dataclass(slots=True)
 class Stopwatch:
     """How long each stage of one attempt took."""
 
+    metrics: DocumentMetrics
     milliseconds: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
@@ -68,5 +88,6 @@ class Stopwatch:
         try:
             yield
         finally:
-            spent = round((time.perf_counter() - started) * 1000)
-            self.milliseconds[stage] = self.milliseconds.get(stage, 0) + spent
+            seconds = time.perf_counter() - started
+            self.metrics.stage(stage, seconds)
+            self.milliseconds[stage] = self.milliseconds.get(stage, 0) + round(seconds * 1000)

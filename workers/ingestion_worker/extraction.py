@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from ingestion_worker.attempt import Stopwatch, settled
+from ingestion_worker.attempt import Ending, Stopwatch
 from ingestion_worker.pipeline import Wish, shown_source
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.progress import Progress
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ingestion_worker.pipeline import Pipeline
     from ingestion_worker.records import Content, Documents, Known, Reading
     from worker_runtime.job import Job
+    from worker_runtime.metrics import DocumentMetrics
     from worker_runtime.outcome import Outcome
 
 __all__ = ["Extraction"]
@@ -28,18 +29,22 @@ __all__ = ["Extraction"]
 class Extraction:
     """Reads documents. The same bytes read by the same pipeline are not read again, whatever the document is called."""
 
-    def __init__(self, pipeline: Pipeline, documents: Documents, following: Following) -> None:
+    def __init__(
+        self, pipeline: Pipeline, documents: Documents, following: Following, metrics: DocumentMetrics
+    ) -> None:
         self._pipeline = pipeline
         self._documents = documents
         self._following = following
+        self._metrics = metrics
+        self._ending = Ending(documents, metrics, "text-extraction")
 
     async def __call__(self, job: Job[TextExtraction]) -> Outcome:
         """Handle a job."""
         key, claim = DocumentKey(job.payload.tenant_id, job.payload.document_id), uuid.uuid4().hex
-        return await settled(self._extract(job, key, claim), self._documents, key, claim, job.attempt)
+        return await self._ending.of(self._extract(job, key, claim), key, claim, job.attempt)
 
     async def _extract(self, job: Job[TextExtraction], key: DocumentKey, claim: str) -> Outcome:
-        asked, watch = job.payload, Stopwatch()
+        asked, watch = job.payload, Stopwatch(self._metrics)
         wish = Wish(asked.format, asked.language, asked.options)
         before = await self._documents.begin(key, claim, Origin(shown_source(asked.source_url), asked.user_id))
         async with self._pipeline.isolation.working_folder() as folder:
@@ -80,6 +85,7 @@ class Extraction:
         chunks = None if waits else await self._pipeline.chunk(folder, watch)
         with watch.timed("store"):
             await self._documents.keep(key, claim, content, reading, folder)
+        self._metrics.pages("text", reading.pages - pictures)
         return Known("awaiting_ocr" if waits else "read", content, reading, chunks)
 
     async def _went_on(

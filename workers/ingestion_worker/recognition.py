@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from ingestion_worker.attempt import Stopwatch, settled
+from ingestion_worker.attempt import Ending, Stopwatch
 from ingestion_worker.extraction import summary
 from ingestion_worker.jobs import ExtractionOptions
 from ingestion_worker.ocr.recognition import recognise_pages
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ingestion_worker.pipeline import Pipeline
     from ingestion_worker.records import Content, Documents, Reading
     from worker_runtime.job import Job
+    from worker_runtime.metrics import DocumentMetrics
     from worker_runtime.outcome import Outcome
 
 __all__ = ["Recognition"]
@@ -35,19 +36,28 @@ __all__ = ["Recognition"]
 class Recognition:
     """Reads pictures of pages. Each page is kept as soon as it is read, so that a killed worker's are not read again."""
 
-    def __init__(self, pipeline: Pipeline, documents: Documents, following: Following, engine: OcrEngine) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        documents: Documents,
+        following: Following,
+        engine: OcrEngine,
+        metrics: DocumentMetrics,
+    ) -> None:
         self._pipeline = pipeline
         self._documents = documents
         self._following = following
         self._engine = engine
+        self._metrics = metrics
+        self._ending = Ending(documents, metrics, "ocr-processing")
 
     async def __call__(self, job: Job[OcrProcessing]) -> Outcome:
         """Handle a job."""
         key, claim = DocumentKey(job.payload.tenant_id, job.payload.document_id), uuid.uuid4().hex
-        return await settled(self._recognise(job, key, claim), self._documents, key, claim, job.attempt)
+        return await self._ending.of(self._recognise(job, key, claim), key, claim, job.attempt)
 
     async def _recognise(self, job: Job[OcrProcessing], key: DocumentKey, claim: str) -> Outcome:
-        asked, watch = job.payload, Stopwatch()
+        asked, watch = job.payload, Stopwatch(self._metrics)
         before = await self._documents.begin(key, claim, Origin(shown_source(asked.source_url)))
         async with self._pipeline.isolation.working_folder() as folder:
             fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
@@ -102,6 +112,7 @@ class Recognition:
             async def keep(page: Page) -> None:
                 nonlocal read
                 await self._documents.keep_page(key, claim, page)
+                self._metrics.pages(page.origin, 1)
                 read += 1
                 progress.report(read, len(numbers))
 

@@ -18,3 +18,24 @@ class IngestionSettings(FetchingSettings, IsolationSettings, OcrSettings, Embedd
 
     health_port: HealthPort = 3101
     enable_text_extraction: bool = Field(default=True, description="extract text from documents")
+    document_max_pages: int = Field(10_000, ge=1, le=100_000, description="most pages of a document")
+    document_max_characters: int = Field(
+        20_000_000, ge=1, description="most characters of text in a document, all pages together"
+    )
+
+    def stages(self) -> dict[str, bool]:
+        """Return each queue of this worker by its key, and whether it is worked."""
+        return {
+            "TEXT_EXTRACTION": self.enable_text_extraction,
+            "OCR_PROCESSING": self.enable_ocr,
+            "EMBEDDING_GENERATION": self.enable_embeddings,
+        }
+
+    def warnings(self) -> list[str]:
+        """See `WorkerSettings`."""
+        found = super().warnings()
+        if self.database_url is None:
+            found.insert(0, "no DATABASE_URL: what is read goes to STORAGE_URL, and nothing can be searched")
+        if not any(self.stages().values()):
+            found.append("no stage is on, so this worker reads nothing: set ENABLE_TEXT_EXTRACTION=true")
+        return found

@@ -28,3 +28,32 @@ if TYPE_CHECKING:
     from worker_runtime.runtime import Runtime
 
 __all__ = ["IngestionWorker"]
+
+# A document of thousands of pages takes OCR hours; each page has its own time limit, and those done are kept.
+OCR_SECONDS = 6 * 3600.0
+# Beside the time limits of a job's stages: the wait for a free process, and the database.
+SLACK_SECONDS = 600.0
+
+
+class IngestionWorker(Worker[IngestionSettings]):
+    """Works `text-extraction`, `ocr-processing` and `embedding-generation`."""
+
+    name = "ingestion-worker"
+    settings_type = IngestionSettings
+    queue_keys = ("TEXT_EXTRACTION", "OCR_PROCESSING", "EMBEDDING_GENERATION")
+
+    @asynccontextmanager
+    async def on_start(self, runtime: Runtime[IngestionSettings]) -> AsyncIterator[Sequence[Loop]]:
+        """Open what the stages that are on need, and yield a loop for each; other queues are left alone."""
+        settings = runtime.settings
+        for queue, is_on in settings.stages().items():
+            if not is_on:
+                runtime.leave_alone(queue)
+        async with AsyncExitStack() as opened:
+            records = await opened_records(runtime, opened)
+            loops: list[Loop] = []
+            if settings.enable_text_extraction or settings.enable_ocr:
+                loops += await reading_loops(runtime, records, opened)
+            if settings.enable_embeddings:
+                loops.append(await embedding_loop(runtime, records, opened))
+            yield loops
