@@ -95,6 +95,10 @@ class Metrics:
         """The pipeline's metrics; a process that never asks does not export them."""
         return DocumentMetrics(self.registry)
 
+    def isolation(self) -> IsolationMetrics:
+        """Those of the processes that read documents; a process that never asks does not export them."""
+        return IsolationMetrics(self.registry)
+
     def job_totals(self) -> dict[str, float]:
         """Return what `/health/detailed` shows of all queues together; durations are of the latest 1,024 a queue."""
         recent = sorted(seconds for queue in list(self.queues.values()) for seconds in queue.recent_seconds.copy())
@@ -305,6 +309,25 @@ class DeliveryMetrics:
         """Count a delivery and the time it took."""
         self._deliveries.labels(channel, provider, outcome).inc()
         self._duration.labels(channel, provider).observe(seconds)
+
+
+class IsolationMetrics:
+    """Those of the processes that read documents. `outcome` is `ok`, `cancelled` or a problem's code."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.children = catalogue.ISOLATION_CHILDREN.register(registry)
+        self.tasks = catalogue.ISOLATION_TASKS.register(registry)
+        self.kills = catalogue.ISOLATION_KILLS.register(registry)
+        self.restarts = catalogue.ISOLATION_RESTARTS.register(registry)
+        self.peak_bytes = catalogue.ISOLATION_PEAK.register(registry)
+        self.slot_wait = catalogue.ISOLATION_SLOT_WAIT.register(registry)
+
+    def announce(self, tasks: Iterable[str], outcomes: Iterable[str]) -> None:
+        """Make the series exist."""
+        for task in tasks:
+            self.peak_bytes.labels(task)
+            for outcome in outcomes:
+                self.tasks.labels(task, outcome)
 
 
 def _total(counter: Counter) -> int:
