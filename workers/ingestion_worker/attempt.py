@@ -12,13 +12,12 @@ import structlog
 from ingestion_worker.fetching import FetchFailed
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.records import LostClaim, RecordsUnavailable
-from ingestion_worker.scanning import ScannerUnavailable
 from worker_runtime.outcome import DeadLetter, Defer, Done, Outcome, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
-    from ingestion_worker.records import DocumentKey, Documents
+    from ingestion_worker.records import Claim, DocumentKey, Documents
     from worker_runtime.metrics import DocumentMetrics
 
 __all__ = ["Ending", "Stopwatch"]
@@ -39,7 +38,7 @@ class Ending:
         self._queue = queue
         metrics.announce(queue, ("read", "unchanged", "superseded", *Problem), STAGES, ORIGINS)
 
-    async def of(self, work: Awaitable[Outcome], key: DocumentKey, claim: str, attempt: int) -> Outcome:
+    async def of(self, work: Awaitable[Outcome], key: DocumentKey, claim: Claim, attempt: int) -> Outcome:
         """Return how the work ended; what is wrong with the document is written down beside it."""
         try:
             outcome = await self._ended(work, key, claim, attempt)
@@ -51,11 +50,9 @@ class Ending:
         self._metrics.ended(self._queue, label_of(outcome))
         return outcome
 
-    async def _ended(self, work: Awaitable[Outcome], key: DocumentKey, claim: str, attempt: int) -> Outcome:
+    async def _ended(self, work: Awaitable[Outcome], key: DocumentKey, claim: Claim, attempt: int) -> Outcome:
         try:
             return await work
-        except ScannerUnavailable as error:
-            return Defer("SCANNER_UNAVAILABLE", str(error), OUTAGE_SECONDS)
         except DocumentError as error:
             outcome = error.outcome(attempt)
         except FetchFailed as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from ingestion_worker.attempt import Ending, Stopwatch
 from ingestion_worker.pipeline import Wish, shown_source
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.progress import Progress
-from ingestion_worker.records import DocumentKey, Origin
+from ingestion_worker.records import Claim, DocumentKey, Known, Origin
 from worker_runtime.outcome import Done
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from ingestion_worker.following import Following
     from ingestion_worker.jobs import TextExtraction
     from ingestion_worker.pipeline import Pipeline
-    from ingestion_worker.records import Content, Documents, Known, Reading
+    from ingestion_worker.records import Content, Documents, Reading
     from worker_runtime.job import Job
     from worker_runtime.metrics import DocumentMetrics
     from worker_runtime.outcome import Outcome
@@ -40,13 +39,15 @@ class Extraction:
 
     async def __call__(self, job: Job[TextExtraction]) -> Outcome:
         """Handle a job."""
-        key, claim = DocumentKey(job.payload.tenant_id, job.payload.document_id), uuid.uuid4().hex
+        asked = job.payload
+        key = DocumentKey(asked.tenant_id, asked.document_id)
+        claim = Claim(Origin(shown_source(asked.source_url), asked.user_id))
         return await self._ending.of(self._extract(job, key, claim), key, claim, job.attempt)
 
-    async def _extract(self, job: Job[TextExtraction], key: DocumentKey, claim: str) -> Outcome:
+    async def _extract(self, job: Job[TextExtraction], key: DocumentKey, claim: Claim) -> Outcome:
         asked, watch = job.payload, Stopwatch(self._metrics)
         wish = Wish(asked.format, asked.language, asked.options)
-        before = await self._documents.begin(key, claim, Origin(shown_source(asked.source_url), asked.user_id))
+        before = await self._documents.begin(key, claim)
         async with self._pipeline.isolation.working_folder() as folder:
             fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
             content = self._pipeline.content(fetched, wish)
@@ -58,7 +59,7 @@ class Extraction:
             return await self._went_on(key, content, asked, known, watch, unchanged=False)
 
     async def _known(
-        self, key: DocumentKey, claim: str, content: Content, before: Known | None, wish: Wish
+        self, key: DocumentKey, claim: Claim, content: Content, before: Known | None, wish: Wish
     ) -> Known | None:
         """Return what an earlier job made of the same content, if one did."""
         if before and before.content == content and before.state in ("read", "awaiting_ocr"):
@@ -71,7 +72,7 @@ class Extraction:
     async def _kept(
         self,
         key: DocumentKey,
-        claim: str,
+        claim: Claim,
         content: Content,
         reading: Reading,
         pictures: int,

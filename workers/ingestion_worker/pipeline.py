@@ -45,7 +45,7 @@ class Wish:
 class Pipeline:
     """What the handlers of the queues have in common."""
 
-    def __init__(self, settings: IngestionSettings, fetcher: Fetcher, scanner: Scanner | None, isolation: Isolation):
+    def __init__(self, settings: IngestionSettings, fetcher: Fetcher, scanner: Scanner, isolation: Isolation) -> None:
         self._settings = settings
         self._fetcher = fetcher
         self._scanner = scanner
@@ -68,9 +68,8 @@ class Pipeline:
         """Bring a document into its folder, and have it looked through for malware."""
         with watch.timed("fetch"):
             fetched = await self._fetcher.fetch(url, folder)
-        if self._scanner is not None:
-            with watch.timed("scan"):
-                await self._scanner.scan(fetched.path)
+        with watch.timed("scan"):
+            await self._scanner.scan(fetched.path)
         return fetched
 
     def content(self, fetched: Fetched, wish: Wish) -> Content:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from ingestion_worker.attempt import Ending, Stopwatch
@@ -12,7 +11,7 @@ from ingestion_worker.ocr.recognition import recognise_pages
 from ingestion_worker.pipeline import Wish, shown_source
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.progress import Progress
-from ingestion_worker.records import DocumentKey, Known, Origin
+from ingestion_worker.records import Claim, DocumentKey, Known, Origin
 from worker_runtime.outcome import Done
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ __all__ = ["Recognition"]
 
 
 class Recognition:
-    """Reads pictures of pages. Each page is kept as soon as it is read, so that a killed worker's are not read again."""
+    """Reads pictures of pages. Each is kept once it is read, so that those of a killed worker are not read again."""
 
     def __init__(
         self,
@@ -53,12 +52,13 @@ class Recognition:
 
     async def __call__(self, job: Job[OcrProcessing]) -> Outcome:
         """Handle a job."""
-        key, claim = DocumentKey(job.payload.tenant_id, job.payload.document_id), uuid.uuid4().hex
+        asked = job.payload
+        key, claim = DocumentKey(asked.tenant_id, asked.document_id), Claim(Origin(shown_source(asked.source_url)))
         return await self._ending.of(self._recognise(job, key, claim), key, claim, job.attempt)
 
-    async def _recognise(self, job: Job[OcrProcessing], key: DocumentKey, claim: str) -> Outcome:
+    async def _recognise(self, job: Job[OcrProcessing], key: DocumentKey, claim: Claim) -> Outcome:
         asked, watch = job.payload, Stopwatch(self._metrics)
-        before = await self._documents.begin(key, claim, Origin(shown_source(asked.source_url)))
+        before = await self._documents.begin(key, claim)
         async with self._pipeline.isolation.working_folder() as folder:
             fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
             content, reading = await self._read(asked, fetched, key, claim, before, folder, watch)
@@ -77,7 +77,7 @@ class Recognition:
         asked: OcrProcessing,
         fetched: Fetched,
         key: DocumentKey,
-        claim: str,
+        claim: Claim,
         before: Known | None,
         folder: Path,
         watch: Stopwatch,
@@ -97,7 +97,7 @@ class Recognition:
         numbers: Sequence[int],
         reading: Reading,
         key: DocumentKey,
-        claim: str,
+        claim: Claim,
         folder: Path,
     ) -> None:
         password = job.payload.password
@@ -118,8 +118,8 @@ class Recognition:
 
             await recognise_pages(self._pipeline.isolation, self._engine, folder, numbers, order, keep)
 
-    async def _cut(self, reading: Reading, key: DocumentKey, claim: str, folder: Path, watch: Stopwatch) -> int:
-        await self._documents.export_pages(key, folder)
+    async def _cut(self, reading: Reading, key: DocumentKey, claim: Claim, folder: Path, watch: Stopwatch) -> int:
+        await self._documents.export_pages(key, claim, folder)
         chunks = await self._pipeline.chunk(folder, watch)
         with watch.timed("store"):
             await self._documents.finish(key, claim, reading, folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
 
     from ingestion_worker.document import Page
 
-__all__ = ["Content", "DocumentKey", "Documents", "Known", "LostClaim", "Origin", "Reading", "RecordsUnavailable"]
+__all__ = [
+    "Claim",
+    "Content",
+    "DocumentKey",
+    "Documents",
+    "Known",
+    "LostClaim",
+    "Origin",
+    "Reading",
+    "RecordsUnavailable",
+]
 
 State = Literal["reading", "awaiting_ocr", "read", "failed"]
 
@@ -42,6 +53,14 @@ class Origin:
 
     source: str
     user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Claim:
+    """One attempt's right to write a document, from when it has begun until another begins."""
+
+    origin: Origin
+    token: str = field(default_factory=lambda: uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +97,19 @@ class Known:
 class Documents(Protocol):
     """Every method raises `RecordsUnavailable`; those with a claim raise `LostClaim`, and then have done nothing."""
 
-    async def begin(self, key: DocumentKey, claim: str, origin: Origin) -> Known | None:
+    async def begin(self, key: DocumentKey, claim: Claim) -> Known | None:
         """Take the claim of a document, and return what was known of it; what was read before stays for now."""
         ...
 
-    async def adopt(self, key: DocumentKey, claim: str, content: Content) -> Known | None:
+    async def adopt(self, key: DocumentKey, claim: Claim, content: Content) -> Known | None:
         """Take over pages and chunks of another document of the tenant with this content, if there is one."""
         ...
 
-    async def keep(self, key: DocumentKey, claim: str, content: Content, reading: Reading, folder: Path) -> None:
+    async def keep(self, key: DocumentKey, claim: Claim, content: Content, reading: Reading, folder: Path) -> None:
         """Replace everything by the pages in a folder, and its chunks; without chunks the document awaits OCR."""
         ...
 
-    async def keep_page(self, key: DocumentKey, claim: str, page: Page) -> None:
+    async def keep_page(self, key: DocumentKey, claim: Claim, page: Page) -> None:
         """Replace one page."""
         ...
 
@@ -98,14 +117,16 @@ class Documents(Protocol):
         """Return the numbers of pages whose pictures are still to be read."""
         ...
 
-    async def export_pages(self, key: DocumentKey, folder: Path) -> None:
+    async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """Write all pages to the file `PAGES` of a folder."""
         ...
 
-    async def finish(self, key: DocumentKey, claim: str, reading: Reading, folder: Path) -> None:
+    async def finish(self, key: DocumentKey, claim: Claim, reading: Reading, folder: Path) -> None:
         """Replace the chunks by those in a folder: the document is read."""
         ...
 
-    async def note_problem(self, key: DocumentKey, claim: str, problem: str, explanation: str, *, final: bool) -> None:
+    async def note_problem(
+        self, key: DocumentKey, claim: Claim, problem: str, explanation: str, *, final: bool
+    ) -> None:
         """Write down why a document was not read; what was read of it before stays."""
         ...

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from ingestion_worker.embeddings.settings import EmbeddingSettings
 from ingestion_worker.fetching.settings import FetchingSettings
+from ingestion_worker.isolation.container import processors
 from ingestion_worker.isolation.settings import IsolationSettings
 from ingestion_worker.ocr.settings import OcrSettings
-from worker_runtime.settings import HealthPort  # noqa: TC001  pydantic reads annotations
+from worker_runtime.settings import DefaultIs, HealthPort, ShownAs
 
 __all__ = ["IngestionSettings"]
 
@@ -17,6 +20,9 @@ class IngestionSettings(FetchingSettings, IsolationSettings, OcrSettings, Embedd
     """Ingestion."""
 
     health_port: HealthPort = 3101
+    queue_concurrency: Annotated[
+        int, Field(ge=1, le=1000), ShownAs("concurrency"), DefaultIs("the number of processors")
+    ] = Field(processors(), description="jobs in flight per queue and process")
     enable_text_extraction: bool = Field(default=True, description="extract text from documents")
     document_max_pages: int = Field(10_000, ge=1, le=100_000, description="most pages of a document")
     document_max_characters: int = Field(

@@ -5,25 +5,28 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ingestion_worker.embedding import Embedding
-from ingestion_worker.embeddings import opened_embedder
+from ingestion_worker.embedding import embedding_loop
 from ingestion_worker.extraction import Extraction
-from ingestion_worker.fetching import opened_fetcher
+from ingestion_worker.fetching.fetch import opened_fetcher
 from ingestion_worker.following import Following
-from ingestion_worker.isolation import opened_isolation
-from ingestion_worker.jobs import EmbeddingGeneration, OcrProcessing, TextExtraction
-from ingestion_worker.ocr import opened_engine
+from ingestion_worker.isolation.isolation import opened_isolation
+from ingestion_worker.jobs import OcrProcessing, TextExtraction
+from ingestion_worker.ocr.engine import opened_engine
 from ingestion_worker.pipeline import Pipeline
 from ingestion_worker.recognition import Recognition
 from ingestion_worker.scanning import opened_scanner
 from ingestion_worker.settings import IngestionSettings
-from ingestion_worker.store import ObjectDocuments, PostgresDocuments, VectorStore
+from ingestion_worker.store.documents import PostgresDocuments
+from ingestion_worker.store.objects import ObjectDocuments
+from ingestion_worker.store.stored import StoredDocuments
 from worker_runtime.postgres import Database, require_postgres
+from worker_runtime.storage import ObjectStore
 from worker_runtime.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from ingestion_worker.records import Documents
     from worker_runtime.loops import Loop
     from worker_runtime.runtime import Runtime
 
@@ -50,10 +53,58 @@ class IngestionWorker(Worker[IngestionSettings]):
             if not is_on:
                 runtime.leave_alone(queue)
         async with AsyncExitStack() as opened:
-            records = await opened_records(runtime, opened)
             loops: list[Loop] = []
             if settings.enable_text_extraction or settings.enable_ocr:
-                loops += await reading_loops(runtime, records, opened)
+                loops += await opened.enter_async_context(opened_reading(runtime))
             if settings.enable_embeddings:
-                loops.append(await embedding_loop(runtime, records, opened))
+                loops.append(await opened.enter_async_context(embedding_loop(runtime)))
             yield loops
+
+
+@asynccontextmanager
+async def opened_reading(runtime: Runtime[IngestionSettings]) -> AsyncIterator[Sequence[Loop]]:
+    """Open what documents are read with, and yield the loops of the queues that read."""
+    settings, metrics = runtime.settings, runtime.metrics.documents
+    async with AsyncExitStack() as opened:
+        documents = await opened.enter_async_context(opened_documents(runtime))
+        isolation = await opened.enter_async_context(opened_isolation(settings, runtime.metrics.isolation))
+        fetcher = await opened.enter_async_context(opened_fetcher(settings))
+        scanner = await opened.enter_async_context(opened_scanner(settings))
+        pipeline = Pipeline(settings, fetcher, scanner, isolation)
+        following = Following(
+            runtime.queue("OCR_PROCESSING") if settings.enable_ocr else None,
+            runtime.queue("EMBEDDING_GENERATION") if settings.enable_embeddings else None,
+        )
+        loops: list[Loop] = []
+        if settings.enable_text_extraction:
+            extraction = Extraction(pipeline, documents, following, metrics)
+            loops.append(
+                runtime.consumer("TEXT_EXTRACTION", TextExtraction, extraction, time_limit_seconds=seconds(settings))
+            )
+        if settings.enable_ocr:
+            engine = await opened.enter_async_context(opened_engine(settings, isolation, runtime))
+            recognition = Recognition(pipeline, documents, following, engine, metrics)
+            loops.append(runtime.consumer("OCR_PROCESSING", OcrProcessing, recognition, time_limit_seconds=OCR_SECONDS))
+        yield loops
+
+
+def seconds(settings: IngestionSettings) -> float:
+    """Return the time limit of an extraction: fetching, scanning, reading and cutting, each with its own."""
+    stages = settings.fetch_timeout_ms + settings.clamav_timeout_ms + 2 * settings.document_timeout_ms
+    return stages / 1000 + SLACK_SECONDS
+
+
+@asynccontextmanager
+async def opened_documents(runtime: Runtime[IngestionSettings]) -> AsyncIterator[Documents]:
+    """Open the record in PostgreSQL, or in the object store where there is no DATABASE_URL."""
+    settings = runtime.settings
+    if settings.database_url is None:
+        store = ObjectStore(settings.storage_url)
+        try:
+            yield StoredDocuments(ObjectDocuments(store), store)
+        finally:
+            store.close()
+        return
+    async with Database(settings.database_url.get_secret_value(), application=runtime.worker) as database:
+        await require_postgres(runtime, database)
+        yield PostgresDocuments(database)

@@ -3,6 +3,7 @@
 from worker_runtime.settings.groups import DatabaseUrl
 from worker_runtime.settings.kinds import (
     Allowed,
+    DefaultIs,
     HealthPort,
     Milliseconds,
     NoEffectYet,
@@ -16,6 +17,7 @@ from worker_runtime.settings.worker import WorkerSettings, load, misspelt, warni
 __all__ = [
     "Allowed",
     "DatabaseUrl",
+    "DefaultIs",
     "HealthPort",
     "Milliseconds",
     "NoEffectYet",

@@ -40,6 +40,13 @@ class ShownAs:
 
 
 @dataclass(frozen=True)
+class DefaultIs:
+    """A default that differs between machines, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class NoEffectYet:
     """A variable of a feature that a later version brings: its value is checked, and setting it earns a warning."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from ingestion_worker.records import DocumentKey, Origin
+    from ingestion_worker.records import Claim, DocumentKey
     from worker_runtime.postgres import Database
 
 __all__ = ["PostgresDocuments"]
@@ -118,13 +118,15 @@ class PostgresDocuments:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, key: DocumentKey, claim: str, origin: Origin) -> Known | None:
+    async def begin(self, key: DocumentKey, claim: Claim) -> Known | None:
         """See `Documents`."""
         async with self._connected() as connection:
-            row = await connection.fetchrow(BEGIN, *_id(key), claim, storable(origin.source), origin.user_id)
+            row = await connection.fetchrow(
+                BEGIN, *_id(key), claim.token, storable(claim.origin.source), claim.origin.user_id
+            )
         return known_of(row) if row else None
 
-    async def adopt(self, key: DocumentKey, claim: str, content: Content) -> Known | None:
+    async def adopt(self, key: DocumentKey, claim: Claim, content: Content) -> Known | None:
         """See `Documents`."""
         async with self._claimed(key, claim) as connection:
             twin = await connection.fetchrow(TWIN, *_id(key), content.sha256, content.pipeline)
@@ -138,7 +140,7 @@ class PostgresDocuments:
             await _describe(connection, key, "read", content, known.reading, known.chunks)
         return known
 
-    async def keep(self, key: DocumentKey, claim: str, content: Content, reading: Reading, folder: Path) -> None:
+    async def keep(self, key: DocumentKey, claim: Claim, content: Content, reading: Reading, folder: Path) -> None:
         """See `Documents`."""
         async with self._claimed(key, claim) as connection:
             for statement in EMPTY:
@@ -148,7 +150,7 @@ class PostgresDocuments:
             chunks = await _insert_chunks(connection, key, folder)
             await _describe(connection, key, "awaiting_ocr" if chunks is None else "read", content, reading, chunks)
 
-    async def keep_page(self, key: DocumentKey, claim: str, page: Page) -> None:
+    async def keep_page(self, key: DocumentKey, claim: Claim, page: Page) -> None:
         """See `Documents`."""
         async with self._claimed(key, claim) as connection:
             await connection.execute(INSERT_PAGES, *_id(key), *_columns_of_pages([page]))
@@ -158,8 +160,9 @@ class PostgresDocuments:
         async with self._connected() as connection:
             return [row["number"] for row in await connection.fetch(AWAITING, *_id(key))]
 
-    async def export_pages(self, key: DocumentKey, folder: Path) -> None:
+    async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """See `Documents`."""
+        del claim
         path, last = folder / PAGES, 0
         path.write_bytes(b"")
         async with self._connected() as connection:
@@ -167,17 +170,19 @@ class PostgresDocuments:
                 await asyncio.to_thread(write_lines, path, [Page(*row) for row in rows], append=True)
                 last = rows[-1]["number"]
 
-    async def finish(self, key: DocumentKey, claim: str, reading: Reading, folder: Path) -> None:
+    async def finish(self, key: DocumentKey, claim: Claim, reading: Reading, folder: Path) -> None:
         """See `Documents`."""
         async with self._claimed(key, claim) as connection:
             await connection.execute(EMPTY[0], *_id(key))
             chunks = await _insert_chunks(connection, key, folder)
             await _describe(connection, key, "read", None, reading, chunks or 0)
 
-    async def note_problem(self, key: DocumentKey, claim: str, problem: str, explanation: str, *, final: bool) -> None:
+    async def note_problem(
+        self, key: DocumentKey, claim: Claim, problem: str, explanation: str, *, final: bool
+    ) -> None:
         """See `Documents`."""
         async with self._connected() as connection:
-            if not await connection.fetchval(NOTE, *_id(key), claim, problem, storable(explanation), final):
+            if not await connection.fetchval(NOTE, *_id(key), claim.token, problem, storable(explanation), final):
                 raise LostClaim
 
     @asynccontextmanager
@@ -191,10 +196,10 @@ class PostgresDocuments:
             raise RecordsUnavailable(str(error)) from error
 
     @asynccontextmanager
-    async def _claimed(self, key: DocumentKey, claim: str) -> AsyncIterator[asyncpg.Connection]:
+    async def _claimed(self, key: DocumentKey, claim: Claim) -> AsyncIterator[asyncpg.Connection]:
         """Lend the connection within a transaction that only the holder of the claim gets."""
         async with self._connected() as connection, connection.transaction():
-            if not await connection.fetchval(HOLD, *_id(key), claim):
+            if not await connection.fetchval(HOLD, *_id(key), claim.token):
                 raise LostClaim
             yield connection
 
