@@ -1,0 +1,111 @@
+"""Kinds of text: mail, HTML, tables, Markdown and anything else that a person can read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from ingestion_worker.reading import media_types as types
+from ingestion_worker.reading.charset import charset_of_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["TextKind", "likely_delimiter", "text_kind"]
+
+MAIL_HEADER = re.compile(
+    r"(from|to|cc|subject|date|received|mime-version|message-id|return-path|delivered-to|reply-to|content-type"
+    r"|x-[a-z-]+|dkim-signature|authentication-results|sender|thread-topic)\s?:",
+    re.IGNORECASE,
+)
+HEADER_LINE = re.compile(r"[!-9;-~]+\s?:|[ \t]")
+HTML_BEGIN = re.compile(r"(<!--.*?-->|<\?xml.*?\?>|\s)*<(!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
+HTML_TAGS = re.compile(r"</?(p|div|span|table|tr|td|a|ul|li|h[1-6]|br|b|strong|em|font)\b[^<>]*>", re.IGNORECASE)
+XML_BEGIN = re.compile(r"\s*(<\?xml|<[A-Za-z_][\w.-]*:?[\w.-]*(\s+xmlns|\s*>))")
+MARKDOWN = re.compile(r"^(#{1,6} \S|```|\[[^\]]+\]\([^)]+\)|\* \S.*\*\*|\|( ?:?-+:? ?\|)+$)", re.MULTILINE)
+CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+DELIMITERS = ",;\t|"
+# Lines that must agree before something nobody called a table is one.
+AGREEING_LINES = 3
+# Part of letters that may be controls: old logs and mails have a few.
+FEW = 0.01
+
+FOREIGN_XML = (
+    ("<svg", "an SVG drawing"),
+    ("progid=\"word.document\"", "a Word document of 2003's XML kind; save it as docx"),
+    ("urn:schemas-microsoft-com:office:spreadsheet", "an Excel sheet of 2003's XML kind; save it as xlsx"),
+    ("<office:document", "a flat OpenDocument file; save it as odt"),
+    ("<fictionbook", "a FictionBook"),
+)
+
+
+class TextKind(NamedTuple):
+    """`media_type` is `None` for what we do not read; `seems` then says what it is."""
+
+    media_type: str | None
+    is_text: bool = True
+    seems: str = ""
+
+
+def text_kind(head: bytes, named: Sequence[str]) -> TextKind:
+    """Tell what kind of text this begins; `named` are the sender's opinions, the most trusted first."""
+    text = head.decode(charset_of_bytes(head).name, "replace").lstrip("\ufeff")
+    if len(CONTROLS.findall(text)) > FEW * len(text):
+        return TextKind(None, is_text=False, seems="binary data of an unknown kind")
+    if _is_mail(text, declared=types.EML in named[:1]):
+        return TextKind(types.EML)
+    if HTML_BEGIN.match(text):
+        return TextKind(types.HTML)
+    if XML_BEGIN.match(text) and types.MARKDOWN not in named and (foreign := _foreign_xml(text)):
+        return TextKind(None, seems=foreign)
+    trusted = next((name for name in named if name not in (types.EML, types.TEXT)), None)
+    return TextKind(trusted or _by_looks(text))
+
+
+def _is_mail(text: str, *, declared: bool) -> bool:
+    """Take it for a mail if it begins with headers alone, two of them known, or one if it is called a mail."""
+    lines = text.splitlines()[:200]
+    if lines and lines[0].startswith("From "):  # A mailbox's line in front of each mail.
+        lines = lines[1:]
+    known = 0
+    for line in lines:
+        if not line:
+            break
+        if not HEADER_LINE.match(line):
+            return False
+        known += bool(MAIL_HEADER.match(line))
+    else:
+        known = known if len(lines) > 2 else 0
+    return known >= (1 if declared else 3)
+
+
+def _foreign_xml(text: str) -> str | None:
+    low = text.lower()
+    for sign, name in FOREIGN_XML:
+        if sign in low:
+            return name
+    return "XML of an unknown kind" if low.lstrip().startswith("<?xml") else None
+
+
+def _by_looks(text: str) -> str:
+    if len(HTML_TAGS.findall(text)) > max(3, text.count("\n") // 2):
+        return types.HTML
+    if likely_delimiter(text) is not None:
+        return types.CSV
+    return types.MARKDOWN if len(MARKDOWN.findall(text)) > 1 else types.TEXT
+
+
+def likely_delimiter(text: str) -> str | None:
+    """Return what stands between the cells of each of the first lines, as often in each; `None`: it is no table."""
+    lines = [line for line in text.splitlines()[:-1] or text.splitlines() if line.strip()][:20]
+    if len(lines) < AGREEING_LINES:
+        return None
+    for delimiter in DELIMITERS:
+        counts = {_outside_quotes(line).count(delimiter) for line in lines}
+        if len(counts) == 1 and counts != {0} and all(". " not in line for line in lines):
+            return delimiter
+    return None
+
+
+def _outside_quotes(line: str) -> str:
+    return re.sub(r'"[^"]*"', "", line)
