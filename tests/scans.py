@@ -96,7 +96,8 @@ def _file_of(objects: Sequence[bytes]) -> bytes:
 def picture(text: str, *, dpi: int = 300, font: str = "Times-Roman", points: float = 11) -> Image.Image:
     """Return a clean grey scan of a page."""
     with pypdfium2.PdfDocument(pdf(text, font=font, points=points)) as document:
-        return document[0].render(scale=dpi / 72, grayscale=True).to_pil()
+        made: Image.Image = document[0].render(scale=dpi / 72, grayscale=True).to_pil()
+        return made
 
 
 def skewed(image: Image.Image, degrees: float = 2.0) -> Image.Image:
@@ -110,8 +111,8 @@ def noisy(image: Image.Image, deviation: float = 35.0) -> Image.Image:
 
 
 def shaded(image: Image.Image, darkest: float = 0.25) -> Image.Image:
-    """Return it as lit from one side: from full light at the top down to `darkest` of it at the bottom."""
-    light = Image.linear_gradient("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    """Return it as lit from one side: from full light at the right down to `darkest` of it at the left."""
+    light = Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90)
     floor = round(255 * darkest)
     light = light.point([floor + level * (255 - floor) // 255 for level in range(256)])
     return ImageChops.multiply(image, light.resize(image.size))

@@ -120,10 +120,6 @@ def _fallback(settings: OcrSettings, languages: frozenset[str]) -> str:
     if wanted.unknown or not wanted.codes:
         missing = ", ".join(wanted.unknown) or "nothing"
         has = ", ".join(sorted(languages)) or "none"
-        raise SettingsError(
-            [
-                f"OCR_LANGUAGES={settings.ocr_languages}: Tesseract has no data for {missing}; installed: {has}. "
-                "Install it, or change OCR_LANGUAGES or TESSERACT_CMD"
-            ]
-        )
+        sentence = f"OCR_LANGUAGES={settings.ocr_languages}: Tesseract has no data for {missing}; installed: {has}"
+        raise SettingsError([f"{sentence}. Install it, or change OCR_LANGUAGES or TESSERACT_CMD"])
     return wanted.codes
