@@ -1,0 +1,46 @@
+"""The isolated task `chunk`: pages.ndjson in, chunks.ndjson out, a page at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ingestion_worker.chunking.packing import Packer
+from ingestion_worker.document import CHUNKS, PAGES, Page, read_lines, write_lines
+from ingestion_worker.embeddings.wordpiece import uncased
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ingestion_worker.document import Chunk
+    from ingestion_worker.isolation.task import Desk
+
+__all__ = ["chunk"]
+
+REPORTED_EVERY = 50
+
+
+def chunk(desk: Desk) -> dict[str, Any]:
+    """Cut what `read` wrote. The order holds `tokens`, the most of a chunk, and `overlap`, of which it may repeat.
+
+    Whatever the order's `model`, tokens are those of the local one: see `Packer` for what others make of it.
+    """
+    packer = Packer(uncased(), tokens=desk.order["tokens"], overlap=desk.order["overlap"])
+    tokens = 0
+
+    def counted() -> Iterator[Chunk]:
+        nonlocal tokens
+        for piece in packer.chunks(_reported(desk)):
+            tokens += piece.tokens
+            yield piece
+
+    return {"chunks": write_lines(desk.folder / CHUNKS, counted()), "tokens": tokens}
+
+
+def _reported(desk: Desk) -> Iterator[Page]:
+    pages = desk.folder / PAGES
+    with pages.open("rb") as file:
+        total = sum(1 for _ in file)
+    for done, page in enumerate(read_lines(pages, Page), 1):
+        yield page
+        if done % REPORTED_EVERY == 0 or done == total:
+            desk.report(done, total)
