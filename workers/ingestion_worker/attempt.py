@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ingestion_worker.fetching import FetchFailed
+from ingestion_worker.fetching.failed import FetchFailed
+from ingestion_worker.ocr.engine import EngineFailed
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.records import LostClaim, RecordsUnavailable
 from worker_runtime.outcome import DeadLetter, Defer, Done, Outcome, Retry
@@ -54,8 +55,8 @@ class Ending:
         try:
             return await work
         except DocumentError as error:
-            outcome = error.outcome(attempt)
-        except FetchFailed as error:
+            outcome: Outcome = error.outcome(attempt)
+        except (FetchFailed, EngineFailed) as error:
             outcome = error.outcome
         if isinstance(outcome, DeadLetter | Retry):
             final = isinstance(outcome, DeadLetter)

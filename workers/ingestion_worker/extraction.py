@@ -83,7 +83,9 @@ class Extraction:
         waits = self._following.will_recognise(pictures)
         if pictures and not waits and not reading.characters:
             raise DocumentError(Problem.EMPTY, "its pages are pictures, which only OCR reads: set ENABLE_OCR=true")
-        chunks = None if waits else await self._pipeline.chunk(folder, watch)
+        chunks = None
+        if not waits:
+            reading, chunks = await self._pipeline.chunk(reading, folder, watch)
         with watch.timed("store"):
             await self._documents.keep(key, claim, content, reading, folder)
         self._metrics.pages("text", reading.pages - pictures)
@@ -105,7 +107,7 @@ class Extraction:
                 await self._following.recognise(key, content, picture_job(asked))
         elif known.chunks and known.embedding_model is None:
             await self._following.embed(key, content, asked=asked.options.generate_embeddings)
-        return Done(summary(key, known, watch) | {"unchanged": unchanged})
+        return Done(result_of(key, known, watch) | {"unchanged": unchanged})
 
 
 def picture_job(asked: TextExtraction) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def picture_job(asked: TextExtraction) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def summary(key: DocumentKey, known: Known, watch: Stopwatch) -> dict[str, Any]:
+def result_of(key: DocumentKey, known: Known, watch: Stopwatch) -> dict[str, Any]:
     """Return a job's result: small, and without a word of the document."""
     reading = known.reading
     said = (

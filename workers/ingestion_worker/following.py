@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -55,7 +57,7 @@ class Following:
     ) -> None:
         if queue is None:
             raise ValueError(f"{name} is off: nobody would do it")
-        same = "\0".join((name, key.tenant_id, key.document_id, content.sha256.hex(), content.pipeline))
+        same = json.dumps([name, key.tenant_id, key.document_id, content.sha256.hex(), content.pipeline])
         job_id = str(uuid5(NAMESPACE_URL, same))
         # The queue would take an id that it has seen ended for a job that is done.
         await queue.remove_finished([job_id])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ingestion_worker.attempt import Stopwatch
-    from ingestion_worker.fetching import Fetched, Fetcher
-    from ingestion_worker.isolation import Isolation
+    from ingestion_worker.fetching.fetch import Fetched, Fetcher
+    from ingestion_worker.isolation.isolation import Isolation
     from ingestion_worker.jobs import ExtractionOptions
     from ingestion_worker.scanning import Scanner
     from ingestion_worker.settings import IngestionSettings
@@ -103,11 +103,12 @@ class Pipeline:
             result = await self.isolation.run("read", order, folder, on_progress=on_progress)
         return reading_of(result), _number(result, "ocrPages")
 
-    async def chunk(self, folder: Path, watch: Stopwatch) -> int:
-        """Cut the pages of a folder into chunks; return how many."""
+    async def chunk(self, reading: Reading, folder: Path, watch: Stopwatch) -> tuple[Reading, int]:
+        """Cut the pages of a folder into chunks; return how many, and what is known now of the text."""
         with watch.timed("chunk"):
             result = await self.isolation.run("chunk", self._cutting, folder)
-        return _number(result, "chunks")
+        language, characters = str(result.get("language"))[:64], _number(result, "characters")
+        return replace(reading, language=language, characters=characters), _number(result, "chunks")
 
 
 def reading_of(result: dict[str, Any]) -> Reading:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ingestion_worker.attempt import Ending, Stopwatch
-from ingestion_worker.extraction import summary
+from ingestion_worker.extraction import result_of
 from ingestion_worker.jobs import ExtractionOptions
-from ingestion_worker.ocr.recognition import recognise_pages
+from ingestion_worker.ocr.recognition import PageOrder, recognise_pages
 from ingestion_worker.pipeline import Wish, shown_source
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.progress import Progress
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ingestion_worker.fetching import Fetched
     from ingestion_worker.following import Following
     from ingestion_worker.jobs import OcrProcessing
-    from ingestion_worker.ocr import OcrEngine
+    from ingestion_worker.ocr.engine import OcrEngine
+    from ingestion_worker.ocr.recognition import Summary
     from ingestion_worker.pipeline import Pipeline
     from ingestion_worker.records import Content, Documents, Reading
     from worker_runtime.job import Job
@@ -42,12 +43,14 @@ class Recognition:
         following: Following,
         engine: OcrEngine,
         metrics: DocumentMetrics,
+        dpi: int,
     ) -> None:
         self._pipeline = pipeline
         self._documents = documents
         self._following = following
         self._engine = engine
         self._metrics = metrics
+        self._dpi = dpi
         self._ending = Ending(documents, metrics, "ocr-processing")
 
     async def __call__(self, job: Job[OcrProcessing]) -> Outcome:
@@ -62,15 +65,18 @@ class Recognition:
         async with self._pipeline.isolation.working_folder() as folder:
             fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
             content, reading = await self._read(asked, fetched, key, claim, before, folder, watch)
-            numbers = asked.pages or await self._documents.awaiting_ocr(key)
-            if beyond := [number for number in numbers if number > reading.pages]:
-                raise DocumentError(Problem.UNSUPPORTED, f"pages: there is no page {beyond[0]}, only {reading.pages}")
+            pages = await self._documents.pictures(key, claim, asked.pages)
+            if missing := set(asked.pages or ()) - {page.number for page in pages}:
+                raise DocumentError(Problem.UNSUPPORTED, f"pages: it has no page {min(missing)}, only {reading.pages}")
             with watch.timed("ocr"):
-                await self._read_pictures(job, numbers, reading, key, claim, folder)
-            chunks = await self._cut(reading, key, claim, folder, watch)
+                summary = await self._read_pictures(job, pages, reading, key, claim, folder)
+            reading, chunks = await self._cut(reading, key, claim, folder, watch)
         await self._following.embed(key, content, asked=asked.generate_embeddings)
         known = Known("read", content, reading, chunks)
-        return Done(summary(key, known, watch) | {"ocrPages": len(numbers)})
+        return Done(
+            result_of(key, known, watch)
+            | {"ocrPages": summary.read, "failedPages": summary.failed, "warnings": sorted(summary.warnings)}
+        )
 
     async def _read(
         self,
@@ -94,33 +100,33 @@ class Recognition:
     async def _read_pictures(
         self,
         job: Job[OcrProcessing],
-        numbers: Sequence[int],
+        pages: Sequence[Page],
         reading: Reading,
         key: DocumentKey,
         claim: Claim,
         folder: Path,
-    ) -> None:
+    ) -> Summary:
         password = job.payload.password
-        order = {
-            "mediaType": reading.media_type,
-            "password": password.get_secret_value() if password else None,
-            "language": job.payload.language,
-        }
+        order = PageOrder(
+            reading.media_type, self._dpi, job.payload.language, password.get_secret_value() if password else None
+        )
         async with Progress(job, "ocr") as progress:
-            read = 0
+            done = 0
 
             async def keep(page: Page) -> None:
-                nonlocal read
+                nonlocal done
                 await self._documents.keep_page(key, claim, page)
                 self._metrics.pages(page.origin, 1)
-                read += 1
-                progress.report(read, len(numbers))
+                done += 1
+                progress.report(done, len(pages))
 
-            await recognise_pages(self._pipeline.isolation, self._engine, folder, numbers, order, keep)
+            return await recognise_pages(self._pipeline.isolation, self._engine, folder, pages, order, keep)
 
-    async def _cut(self, reading: Reading, key: DocumentKey, claim: Claim, folder: Path, watch: Stopwatch) -> int:
+    async def _cut(
+        self, reading: Reading, key: DocumentKey, claim: Claim, folder: Path, watch: Stopwatch
+    ) -> tuple[Reading, int]:
         await self._documents.export_pages(key, claim, folder)
-        chunks = await self._pipeline.chunk(folder, watch)
+        reading, chunks = await self._pipeline.chunk(reading, folder, watch)
         with watch.timed("store"):
             await self._documents.finish(key, claim, reading, folder)
-        return chunks
+        return reading, chunks

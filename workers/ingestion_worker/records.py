@@ -113,8 +113,8 @@ class Documents(Protocol):
         """Replace one page."""
         ...
 
-    async def awaiting_ocr(self, key: DocumentKey) -> Sequence[int]:
-        """Return the numbers of pages whose pictures are still to be read."""
+    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
+        """Return the pages with these numbers; without numbers those whose pictures are still to be read."""
         ...
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:

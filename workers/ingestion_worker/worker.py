@@ -82,8 +82,8 @@ async def opened_reading(runtime: Runtime[IngestionSettings]) -> AsyncIterator[S
                 runtime.consumer("TEXT_EXTRACTION", TextExtraction, extraction, time_limit_seconds=seconds(settings))
             )
         if settings.enable_ocr:
-            engine = await opened.enter_async_context(opened_engine(settings, isolation, runtime))
-            recognition = Recognition(pipeline, documents, following, engine, metrics)
+            engine = await opened.enter_async_context(opened_engine(settings, isolation, runtime.breaker))
+            recognition = Recognition(pipeline, documents, following, engine, metrics, settings.ocr_dpi)
             loops.append(runtime.consumer("OCR_PROCESSING", OcrProcessing, recognition, time_limit_seconds=OCR_SECONDS))
         yield loops
 

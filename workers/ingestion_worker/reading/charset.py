@@ -154,7 +154,9 @@ def _detected(sample: bytes) -> str | None:
 # Charsets of the Latin alphabet, among which the detector errs for short texts.
 LATIN = re.compile(r"(cp125[0478]|cp(437|85\d|77\d|86\d|1140|037|500)|iso8859-(1|2|3|4|9|10|13|14|15|16)$|mac-|hp)")
 # What other languages' letters look like in cp1252: Polish, Czech, Hungarian, Turkish, Baltic.
-UNLIKELY = re.compile(r"[a-z][\xb3\xb9\xbf\xb6\xbc\xbe\xa5\xa3\xaf]|[\xb3\xb9\xbf\xb6\xbc\xbe\xa3\xaf][a-z]|[a-z][\xd8\xc6\xd0]|[\xec\xf8][a-z]*[\xf8\xec\xe8\x9a\x9e\xfd]|\xf0[a-z]")
+UNLIKELY = re.compile(
+    r"[a-z][\xb3\xb9\xbf\xb6\xbc\xbe\xa5\xa3\xaf]|[\xb3\xb9\xbf\xb6\xbc\xbe\xa3\xaf][a-z]|[a-z][\xd8\xc6\xd0]|[\xec\xf8][a-z]*[\xf8\xec\xe8\x9a\x9e\xfd]|\xf0[a-z]"
+)
 ONLY_HUNGARIAN = re.compile(r"[\xf5\xfb]")
 
 

@@ -19,7 +19,9 @@ MAIL_HEADER = re.compile(
     re.IGNORECASE,
 )
 HEADER_LINE = re.compile(r"[!-9;-~]+\s?:|[ \t]")
-HTML_BEGIN = re.compile(r"(<!--.*?-->|<\?xml.*?\?>|\s)*<(!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL)
+HTML_BEGIN = re.compile(
+    r"(<!--.*?-->|<\?xml.*?\?>|\s)*<(!doctype\s+html|html|head|body|meta|title)\b", re.IGNORECASE | re.DOTALL
+)
 HTML_TAGS = re.compile(r"</?(p|div|span|table|tr|td|a|ul|li|h[1-6]|br|b|strong|em|font)\b[^<>]*>", re.IGNORECASE)
 XML_BEGIN = re.compile(r"\s*(<\?xml|<[A-Za-z_][\w.-]*:?[\w.-]*(\s+xmlns|\s*>))")
 MARKDOWN = re.compile(r"^(#{1,6} \S|```|\[[^\]]+\]\([^)]+\)|\* \S.*\*\*|\|( ?:?-+:? ?\|)+$)", re.MULTILINE)
@@ -32,7 +34,7 @@ FEW = 0.01
 
 FOREIGN_XML = (
     ("<svg", "an SVG drawing"),
-    ("progid=\"word.document\"", "a Word document of 2003's XML kind; save it as docx"),
+    ('progid="word.document"', "a Word document of 2003's XML kind; save it as docx"),
     ("urn:schemas-microsoft-com:office:spreadsheet", "an Excel sheet of 2003's XML kind; save it as xlsx"),
     ("<office:document", "a flat OpenDocument file; save it as odt"),
     ("<fictionbook", "a FictionBook"),

@@ -39,7 +39,16 @@ def unlocked(source: Source) -> Path | None:
                 return None  # Its extractor has the better sentence.
             raise DocumentError(Problem.CORRUPT, "the locked document is damaged: export or upload it again") from error
         # What it raises for a broken file depends on where that is broken.
-        except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, AssertionError) as e:
+        except (
+            OSError,
+            ValueError,
+            IndexError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            AssertionError,
+        ) as e:
             if source.media_type != LOCKED:
                 return None
             raise DocumentError(Problem.CORRUPT, "the locked document is damaged: export or upload it again") from e

@@ -94,10 +94,12 @@ SELECT tenant_id, $2, number, text, tokens, first_page, last_page, headings
   FROM document_chunk WHERE tenant_id = $1 AND document_id = $3
 """,
 )
-AWAITING = """
-SELECT number FROM document_page
- WHERE tenant_id = $1 AND document_id = $2 AND origin <> 'ocr' AND ocr_reason IS NOT NULL
-   AND NOT starts_with(ocr_reason, 'FAILED')
+PICTURES = """
+SELECT number, text, origin, ocr_reason, confidence FROM document_page
+ WHERE tenant_id = $1 AND document_id = $2
+   AND CASE WHEN $3::int[] IS NULL
+            THEN origin <> 'ocr' AND ocr_reason IS NOT NULL AND NOT starts_with(ocr_reason, 'FAILED:')
+            ELSE number = ANY ($3) END
  ORDER BY number
 """
 SOME_PAGES = """
@@ -155,10 +157,10 @@ class PostgresDocuments:
         async with self._claimed(key, claim) as connection:
             await connection.execute(INSERT_PAGES, *_id(key), *_columns_of_pages([page]))
 
-    async def awaiting_ocr(self, key: DocumentKey) -> Sequence[int]:
+    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
         """See `Documents`."""
-        async with self._connected() as connection:
-            return [row["number"] for row in await connection.fetch(AWAITING, *_id(key))]
+        async with self._claimed(key, claim) as connection:
+            return [Page(*row) for row in await connection.fetch(PICTURES, *_id(key), numbers)]
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """See `Documents`."""

@@ -7,6 +7,8 @@ Pages that OCR reads are put there when all of them are read, so that those of a
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +19,6 @@ from worker_runtime.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
-    from pathlib import Path
     from typing import TypeVar
 
     from ingestion_worker.records import Claim, DocumentKey
@@ -58,10 +59,11 @@ class StoredDocuments:
         del key
         self._seen[claim][page.number] = page
 
-    async def awaiting_ocr(self, key: DocumentKey) -> Sequence[int]:
+    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
         """See `Documents`."""
-        record = await self._record(key)
-        return [int(number) for number in record.get("awaitingOcr", [])]
+        with tempfile.TemporaryDirectory() as folder:
+            await self.export_pages(key, claim, Path(folder))
+            return await asyncio.to_thread(pictures_of, Path(folder) / PAGES, numbers)
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """See `Documents`."""
@@ -104,7 +106,6 @@ class StoredDocuments:
             "characters": reading.characters,
             "metadata": reading.metadata,
             "chunks": await asyncio.to_thread(lines_of, folder / CHUNKS) if is_cut else None,
-            "awaitingOcr": [] if is_cut else await asyncio.to_thread(pictures_of, folder / PAGES),
         }
         await _reached(self._results.put_result(fields, folder))
 
@@ -133,9 +134,18 @@ def lines_of(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def pictures_of(path: Path) -> list[int]:
-    """Return the numbers of the pages of a file whose pictures are still to be read."""
-    return [page.number for page in read_lines(path, Page) if page.ocr_reason and page.origin != "ocr"]
+def pictures_of(path: Path, numbers: Sequence[int] | None) -> list[Page]:
+    """Return pages of a file: those with these numbers, or those whose pictures are still to be read."""
+    pages = read_lines(path, Page)
+    if numbers is not None:
+        wanted = set(numbers)
+        return [page for page in pages if page.number in wanted]
+    return [page for page in pages if page.ocr_reason and page.origin != "ocr" and not is_failed(page)]
+
+
+def is_failed(page: Page) -> bool:
+    """Tell whether OCR has tried this page already, in vain."""
+    return (page.ocr_reason or "").startswith("FAILED:")
 
 
 async def _reached(work: Awaitable[T]) -> T:

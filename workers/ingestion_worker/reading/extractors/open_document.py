@@ -23,7 +23,9 @@ __all__ = ["extract"]
 
 CONTENT, STYLES, META, MANIFEST = "content.xml", "styles.xml", "meta.xml", "META-INF/manifest.xml"
 # What was deleted, said about the text or drawn beside it, or is how a word is pronounced.
-LEFT_OUT = frozenset({"tracked-changes", "annotation", "ruby-text", "forms", "note-citation", "bibliography-mark-source"})
+LEFT_OUT = frozenset(
+    {"tracked-changes", "annotation", "ruby-text", "forms", "note-citation", "bibliography-mark-source"}
+)
 DEEPEST_HEADING = 6
 # Spaces that one element may stand for, and cells that one may: sheets end with a row of a million empty ones.
 MOST_SPACES = 100
