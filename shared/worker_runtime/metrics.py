@@ -95,6 +95,7 @@ class Metrics:
         """The pipeline's metrics; a process that never asks does not export them."""
         return DocumentMetrics(self.registry)
 
+    @cached_property
     def isolation(self) -> IsolationMetrics:
         """Those of the processes that read documents; a process that never asks does not export them."""
         return IsolationMetrics(self.registry)
