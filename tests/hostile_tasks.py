@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -253,3 +254,17 @@ def read_the_workers_environment(desk: Desk) -> dict[str, Any]:
     except OSError as error:
         return {"refused": error.strerror}
     return {"read": environment.decode(errors="replace")[:1000]}
+
+
+def look_out_of_the_sandbox(desk: Desk) -> dict[str, Any]:
+    """Tell what can be seen and done beyond the folder."""
+    try:
+        Path(desk.order["outside"]).write_text("x", encoding="ascii")
+        written = True
+    except OSError:
+        written = False
+    return {
+        "interfaces": [name for _, name in socket.if_nameindex()],
+        "processes": sum(1 for _ in Path("/proc").glob("[0-9]*")),
+        "written": written,
+    }

@@ -11,7 +11,7 @@ import itertools
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -20,7 +20,7 @@ from ingestion_worker.isolation.ending import result_of
 from ingestion_worker.isolation.folders import FolderUnusable, WorkingFolders, opened_folders
 from ingestion_worker.isolation.listener import Listener
 from ingestion_worker.isolation.sandbox import REMEDY, BubblewrapMissing, server_command
-from ingestion_worker.isolation.server import ForkServerKeeper, ServerStart
+from ingestion_worker.isolation.server import ForkServerKeeper, ServerStart, certainly
 from ingestion_worker.isolation.task import TASKS, Limits
 from ingestion_worker.isolation.wire import ForkOrder
 from ingestion_worker.problem import DocumentError, Problem
@@ -28,7 +28,7 @@ from worker_runtime.metrics import IsolationMetrics
 from worker_runtime.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Isolation", "opened_isolation"]
 
-T = TypeVar("T")
 # What children inherit of the worker's environment; none of it is a secret.
 INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TESSDATA_PREFIX", "TZ")
 # A task is one processor's work: documents are read side by side instead.
@@ -178,19 +177,6 @@ async def ran_out_of_time(child: asyncio.Future[Ended], listener: Listener, seco
     if listener.settled.done() and not listener.said.garbled:
         await asyncio.wait({child}, timeout=FAREWELL_SECONDS)
     return not (child.done() or listener.settled.done())
-
-
-async def certainly(work: Coroutine[Any, Any, T]) -> T:
-    """Do something to the end; a cancellation, or another, passes on after that."""
-    task, cancelled = asyncio.ensure_future(work), None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled:
-        raise cancelled
-    return task.result()
 
 
 def environment(import_from: Sequence[Path]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -17,12 +17,13 @@ from ingestion_worker.isolation import linux
 from ingestion_worker.isolation.wire import MOST_MESSAGE_BYTES, Ended
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from ingestion_worker.isolation.wire import ForkOrder
 
-__all__ = ["ForkServerHandle", "ForkServerKeeper", "ServerStart"]
+__all__ = ["ForkServerHandle", "ForkServerKeeper", "ServerStart", "certainly"]
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 # In the environment of everything that a fork server starts, so that it can be found when the fork server is dead.
@@ -153,33 +154,60 @@ class ForkServerHandle:
 
 async def start(command: Sequence[str], modules: Sequence[str], environment: Mapping[str, str]) -> ForkServerHandle:
     """Start a fork server. Raises `ServerStart`."""
+    mark = secrets.token_hex(8)
+    try:
+        process, line = await spawned(command, modules, {**environment, MARK: mark})
+    except OSError as error:
+        raise ServerStart(f"{command[0]}: {error.strerror}") from error
+    server = ForkServerHandle(process, line, mark)
+    events: set[asyncio.Future[Any]] = {server.ready, server.hung_up}
+    try:
+        await asyncio.wait(events, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not server.ready.done():
+            server.hang_up()
+            await certainly(server.outlive())
+    if not server.ready.done():
+        raise ServerStart(await server.complaint() or f"it was not ready after {START_SECONDS:g} s")
+    return server
+
+
+async def spawned(
+    command: Sequence[str], modules: Sequence[str], environment: Mapping[str, str]
+) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """Start the process; return it and the line to it. When that is closed, the process ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(0)
-    mark = secrets.token_hex(8)
     with theirs:
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 str(theirs.fileno()),
                 *modules,
-                env={**environment, MARK: mark},
+                env=environment,
                 cwd="/",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
             )
-        except OSError as error:
+        except BaseException:
             ours.close()
-            raise ServerStart(f"{command[0]}: {error.strerror}") from error
-    server = ForkServerHandle(process, ours, mark)
-    futures: set[asyncio.Future[Any]] = {server.ready, server.hung_up}
-    await asyncio.wait(futures, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    if not server.ready.done():
-        server.hang_up()
-        await server.outlive()
-        raise ServerStart(await server.complaint() or f"it was not ready after {START_SECONDS:g} s")
-    return server
+            raise
+    return process, ours
+
+
+async def certainly(work: Coroutine[Any, Any, T]) -> T:
+    """Do something to the end; a cancellation, or another, passes on after that."""
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
+    return task.result()
 
 
 class ForkServerKeeper:
@@ -201,7 +229,7 @@ class ForkServerKeeper:
             await asyncio.wait({keeper})
             if self._server.done():
                 self._server.result().hang_up()
-                await self._server.result().outlive()
+                await certainly(self._server.result().outlive())
 
     async def server(self) -> ForkServerHandle:
         """Return the one that runs, once there is one."""
@@ -215,7 +243,7 @@ class ForkServerKeeper:
             server = await self.server()
             await asyncio.wait({server.hung_up})
             self._server = asyncio.get_running_loop().create_future()
-            status = await server.outlive()
+            status = await certainly(server.outlive())
             log.error("isolation_server_died", status=status)
             on_restart()
             self._server.set_result(await self._started_again())
