@@ -45,6 +45,14 @@ class FetchDesk:
             return error.problem
         raise AssertionError(f"it was fetched: {fetched}")
 
+    async def waiting(self) -> bool:
+        """Tell whether a fetch has begun."""
+        return bool(self.left())
+
+    async def writing(self) -> bool:
+        """Tell whether something of a document is in the folder."""
+        return any(path.stat().st_size for path in self.folder.iterdir())
+
     def left(self) -> list[str]:
         """Name the files in the folder."""
         return sorted(path.name for path in self.folder.iterdir())
