@@ -7,6 +7,7 @@ limit, so that one which sends a byte now and then is given up soon.
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlsplit
@@ -18,7 +19,7 @@ from worker_runtime.egress.addresses import EgressRefused, Target, read_url
 from worker_runtime.egress.failures import FAILURES, NoAnswer, Trip, failure, too_late, under_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from worker_runtime.egress.addresses import AddressRules
     from worker_runtime.egress.doors import NotingResponse
@@ -120,7 +121,8 @@ class Seeker:
         deadline = asyncio.get_running_loop().time() + patience.total_seconds
         first = target = self._admitted(url)
         for _ in range(MOST_REDIRECTS + 1):
-            reply = await _asked(self.session(target), target, {**self.own, **headers}, patience, deadline)
+            with _blaming(first, target):
+                reply = await _asked(self.session(target), target, {**self.own, **headers}, patience, deadline)
             onward = _onward(reply) if self.rules is not None else None
             if onward is None:
                 return reply
@@ -137,11 +139,22 @@ class Seeker:
 
     def _redirected(self, first: Target, at: Target, onward: str) -> Target:
         try:
-            return self._admitted(str(at.url.join(URL(onward, encoded=True))))
-        except EgressRefused as refusal:
-            raise EgressRefused(f"{first.url.host} redirects to where nobody may be sent: {refusal}") from refusal
+            there = str(at.url.join(URL(onward, encoded=True)))
         except ValueError as error:
             raise EgressRefused(f"{first.url.host} redirects to what is not a URL") from error
+        with _blaming(first, None):
+            return self._admitted(there)
+
+
+@contextmanager
+def _blaming(first: Target, target: Target | None) -> Iterator[None]:
+    """Say who led to a target that was refused."""
+    try:
+        yield
+    except EgressRefused as refusal:
+        if target is first:
+            raise
+        raise EgressRefused(f"{first.url.host} redirects to where nobody is to be sent: {refusal}") from refusal
 
 
 def _as_written(target: Target, text: str) -> Target:
