@@ -72,11 +72,11 @@ def test_what_cannot_be_read_is_a_dead_letter_that_says_why(desk: DocumentDesk) 
         "CORRUPT": desk.add(desk.written("cut.pdf", b"%PDF-1.7\n1 0 obj\n<<"), "d-4"),
         "BOMB": desk.add("bomb.docx", "d-5"),
         "EGRESS_REFUSED": desk.add("http://169.254.169.254/latest/meta-data", "d-6"),
-        "INVALID_PAYLOAD": desk.add("file:///etc/passwd", "d-7"),
+        "FETCH_REFUSED": desk.add("file:///etc/passwd", "d-7"),
     }
     told = {code: desk.failure(job) for code, job in jobs.items()}
     assert {reason.partition(":")[0]: code for code, reason in told.items()} == {code: code for code in told}, told
-    assert "DOCUMENTS_ROOT" in told["INVALID_PAYLOAD"]
+    assert "DOCUMENTS_ROOT" in told["FETCH_REFUSED"]
     assert {desk.job(job)["atm"] for job in jobs.values()} == {"1"}
     assert desk.rows("SELECT problem FROM document WHERE document_id = 'd-5' AND state = 'failed'") == [("BOMB",)]
     assert worker.metric("intelliflow_documents_total") >= len(jobs)
