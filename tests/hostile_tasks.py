@@ -268,3 +268,21 @@ def look_out_of_the_sandbox(desk: Desk) -> dict[str, Any]:
         "processes": sum(1 for _ in Path("/proc").glob("[0-9]*")),
         "written": written,
     }
+
+
+def flee(_desk: Desk) -> dict[str, Any]:
+    """Be somebody else before anybody can kill this process."""
+    if os.fork() == 0:
+        while os.fork() == 0:
+            os.setsid()
+        os._exit(0)
+    time.sleep(FOREVER)
+    return {}
+
+
+def breed(_desk: Desk) -> dict[str, Any]:
+    """Have children that have children, all alive."""
+    while os.fork() == 0:
+        time.sleep(0.001)
+    time.sleep(FOREVER)
+    return {}

@@ -43,6 +43,8 @@ ENDS: list[tuple[str, dict[str, Any], str]] = [
     ("hoard_and_abort", {}, MEMORY),
     ("share_memory", {}, MEMORY),
     ("breed_hoarders", {}, MEMORY),
+    ("flee", {}, MEMORY),
+    ("breed", {}, MEMORY),
     ("be_killed", {}, MEMORY),
     ("abort", {}, "CRASH: the process that read it was ended by SIGABRT"),
     ("segfault", {}, "CRASH: the process that read it was ended by SIGSEGV"),

@@ -16,6 +16,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 WEIGH_EVERY_SECONDS = 0.25
 KIBIBYTE = 1024
+BURIAL_SECONDS = 1.0
+# A task starts one program at a time.
+MOST_PROCESSES = 64
 
 
 def main(arguments: list[str]) -> None:
@@ -74,13 +78,14 @@ class ForkServer:
         self._selector.register(self._worker, selectors.EVENT_READ, self._obey)
         self._selector.register(self._signals(), selectors.EVENT_READ, self._wake)
         self._tell({"ready": linux.resident_bytes()})
+        weigh_at = 0.0
         while self._serving:
-            ready = self._selector.select(WEIGH_EVERY_SECONDS if self._children else None)
-            for key, _ in ready:
+            for key, _ in self._selector.select(WEIGH_EVERY_SECONDS if self._children else None):
                 key.data()
             self._bury_the_dead()
-            if not ready:
+            if time.monotonic() >= weigh_at:
                 self._kill_the_overweight()
+                weigh_at = time.monotonic() + WEIGH_EVERY_SECONDS
         self._children.clear()
         self._bury_orphans()
 
@@ -141,6 +146,7 @@ class ForkServer:
             child = self._children.pop(pid, None)
             if child is None:
                 os.waitpid(pid, 0)
+                self._bury_orphans()
                 continue
             self._kill(pid)
             _, status, usage = os.wait4(pid, 0)
@@ -148,18 +154,26 @@ class ForkServer:
             self._tell({"ended": asdict(ended(child, os.waitstatus_to_exitcode(status), usage))})
 
     def _bury_orphans(self) -> None:
-        """Kill what children left behind when they ended: living ones adopt their own orphans."""
-        while has_children() and (orphans := set(linux.children_of(os.getpid())) - self._children.keys()):
+        """Kill what children left behind when they ended: living ones adopt their own orphans.
+
+        Of orphans that have children faster than they are found the rest is killed when the next of them ends.
+        """
+        give_up_at = time.monotonic() + BURIAL_SECONDS
+        while has_children() and time.monotonic() < give_up_at:
+            orphans = set(linux.children_of(os.getpid())) - self._children.keys()
+            if not orphans:
+                break
             for pid in orphans:
                 os.kill(pid, signal.SIGKILL)
             for pid in orphans:
                 os.waitpid(pid, 0)
 
     def _kill_the_overweight(self) -> None:
-        """Kill tasks whose processes have more memory in sum than any one may take: a limit binds but one process."""
+        """Kill tasks whose processes are too many or have too much memory in sum: a limit binds but one process."""
         for pid, child in self._children.items():
-            weight = linux.private_bytes(pid) + sum(map(linux.private_bytes, linux.descendants_of(pid)))
-            if weight - child.born_with > child.order.limits.memory_bytes:
+            family = [pid, *linux.descendants_of(pid)]
+            most = child.born_with + child.order.limits.memory_bytes
+            if len(family) > MOST_PROCESSES or sum(map(linux.private_bytes, family)) > most:
                 self._kill(pid)
 
     def _tell(self, message: dict[str, Any]) -> None:

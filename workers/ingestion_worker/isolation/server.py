@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -262,7 +263,11 @@ class ForkServerKeeper:
 def bury_all(mark: str) -> None:
     """Kill every process that a fork server has left behind."""
     sign = f"{MARK}={mark}".encode()
-    while marked := [pid for pid in linux.processes() if bears(pid, sign)]:
+    give_up_at = time.monotonic() + BURIAL_SECONDS
+    while time.monotonic() < give_up_at:
+        marked = [pid for pid in linux.processes() if bears(pid, sign)]
+        if not marked:
+            break
         for pid in marked:
             bury(pid, sign)
 
