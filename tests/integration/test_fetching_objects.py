@@ -160,7 +160,7 @@ def after_each_piece(store: ObjectStore, then: Callable[[], object]) -> None:
         then()
         return piece
 
-    store._read_piece = read  # type: ignore[method-assign]
+    store._read_piece = read  # type: ignore[assignment,method-assign]
 
 
 async def test_an_object_is_written_and_read_back_and_removed(s3: S3Server, tmp_path: Path) -> None:

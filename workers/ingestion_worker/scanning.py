@@ -104,16 +104,33 @@ class ClamAv:
 
     async def _send(self, connection: socket.socket, path: Path) -> None:
         loop = asyncio.get_running_loop()
-        file = await finished(self._pool, FileIO, path)
+        file = _Opened(path)
         try:
             await loop.sock_sendall(connection, COMMAND)
-            while chunk := await finished(self._pool, file.read, CHUNK_BYTES):
+            while chunk := await finished(self._pool, file.read):
                 await loop.sock_sendall(connection, struct.pack(">I", len(chunk)) + chunk)
             await loop.sock_sendall(connection, END)
         except ConnectionError:
             return  # It may have said all that it will, and hung up: what it said counts.
         finally:
             file.close()
+
+
+class _Opened:
+    """A file that is opened by its first read, so that one who is cancelled meanwhile can still close it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: FileIO | None = None
+
+    def read(self) -> bytes:
+        if self._file is None:
+            self._file = FileIO(self._path)
+        return self._file.read(CHUNK_BYTES)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 async def _connection(address: str) -> socket.socket:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 __all__ = ["charset_of", "file_name", "media_type_of", "name_of", "name_of_url"]
 
 LONGEST_NAME = 255
+LONGEST_SUFFIX = 16
 NAMELESS = "document"
 LONGEST_HEADER = 4096
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]{1,127}"  # noqa: S105  a part of a media type
@@ -52,9 +53,9 @@ def file_name(text: str) -> str:
     name = _FORBIDDEN.sub("", re.split(r"[/\\]", text)[-1]).strip()
     if not name.strip("."):
         return ""
-    if len(name) <= LONGEST_NAME:
-        return name
-    suffix = PurePosixPath(name).suffix[:16]
+    suffix = PurePosixPath(name).suffix
+    if len(name) <= LONGEST_NAME or len(suffix) > LONGEST_SUFFIX:
+        return name[:LONGEST_NAME]
     return name[: LONGEST_NAME - len(suffix)] + suffix
 
 

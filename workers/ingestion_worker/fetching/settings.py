@@ -17,7 +17,7 @@ MEBIBYTE = 1_048_576
 MOST_PORT = 65_535
 
 
-def clamav_address(value: str) -> str:
+def scanner_address(value: str) -> str:
     """Check an address of ClamAV's daemon. Raises ValueError, which does not repeat it."""
     if value.startswith("/"):
         return value
@@ -49,7 +49,7 @@ class FetchingSettings(WorkerSettings):
         120_000, description="time limit of fetching a document, from the look-up of its host to its last byte"
     )
     clamav_address: (
-        Annotated[str, AfterValidator(clamav_address), Allowed("host:port, or a path of a socket")] | None
+        Annotated[str, AfterValidator(scanner_address), Allowed("host:port, or a path of a socket")] | None
     ) = Field(None, description="ClamAV's daemon, which every document must pass; without it none is scanned")
     clamav_timeout_ms: Annotated[Milliseconds, Field(le=3_600_000)] = Field(
         120_000, description="time limit of scanning a document"

@@ -62,7 +62,7 @@ class ObjectDocuments:
             return None
         try:
             record = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             raise StorageUnavailable("what is stored as document.json is not a JSON object: remove it")
