@@ -9,6 +9,7 @@ from xml.parsers.expat import ExpatError
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading import media_types as types
 from ingestion_worker.reading.compound_file import media_type_of_compound_file
+from ingestion_worker.reading.guard import guard_zip
 from ingestion_worker.reading.media_types import media_type_named
 from ingestion_worker.reading.package import Package
 from ingestion_worker.reading.text_kinds import text_kind
@@ -81,6 +82,8 @@ OPEN_XML_KINDS = (
     ("ms-powerpoint.", types.PPTX),
 )
 LONGEST_MIMETYPE = 128
+# Each kind of package has one of these.
+CONTENT_TYPES, MIMETYPE, CONTAINER = "[Content_Types].xml", "mimetype", "META-INF/container.xml"
 
 
 class Identified(NamedTuple):
@@ -93,7 +96,7 @@ class Identified(NamedTuple):
 def identify(path: Path, names: Sequence[str | None], declared_type: str | None) -> Identified:
     """Return what the file is. `names` are the sender's: a format, the end of a file name; `declared_type` is HTTP's.
 
-    Raises EMPTY for no bytes, ENCRYPTED for what is locked as a whole, UNSUPPORTED with what it seems to be.
+    Raises EMPTY for no bytes, UNSUPPORTED with what it seems to be, BOMB or TOO_LARGE for an archive that is one.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
@@ -148,22 +151,22 @@ def _media_type_of_zip(path: Path) -> str:
         ) from error
     except (OSError, ValueError, OverflowError, NotImplementedError) as error:
         raise DocumentError(Problem.CORRUPT, "it is a damaged zip archive: upload it again") from error
-    if package.has("[Content_Types].xml"):
+    if not any(map(package.has, (CONTENT_TYPES, MIMETYPE, CONTAINER))):
+        raise _unsupported(_kind_of_archive(package))
+    guard_zip(path)
+    if package.has(CONTENT_TYPES):
         return _open_xml_kind(package)
-    if package.has("mimetype"):
-        with package.opened("mimetype") as file:
-            written = file.read(LONGEST_MIMETYPE).decode("ascii", "replace").strip()
-        return _kind_of_mimetype(written)
-    if package.has("META-INF/container.xml"):
-        return types.EPUB
-    raise _unsupported(_kind_of_archive(package))
+    if package.has(MIMETYPE):
+        with package.opened(MIMETYPE) as file:
+            return _kind_of_mimetype(file.read(LONGEST_MIMETYPE).decode("ascii", "replace").strip())
+    return types.EPUB
 
 
 def _open_xml_kind(package: Package) -> str:
     try:
         kinds = [
             event.attributes.get("ContentType", "").lower()
-            for event in package.events("[Content_Types].xml")
+            for event in package.events(CONTENT_TYPES)
             if event.kind == "start" and (event.name == "Override" or event.attributes.get("Extension") == "xml")
         ]
     except ExpatError as error:

@@ -27,6 +27,8 @@ __all__ = ["Attachment", "Letter", "extracted_letter"]
 DEEPEST = 5
 MOST_ATTACHMENTS = 100
 LONGEST_NAME = 120
+# Bytes up to which a picture is taken for a signature's, about which nobody wants to be warned.
+LOGO = 20_000
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f]+")
 # These end the document: the machine had its part in them, or we are the ones who are wrong.
 FATAL = (Problem.OOM, Problem.CRASH)
@@ -116,7 +118,7 @@ def _pages_of_file(attachment: Attachment, content: bytes, source: Source, warni
         elif page.ocr_reason:
             unread += 1
     warnings.extend(extracted.warnings)
-    if unread:
+    if unread and len(content) > LOGO:
         # OCR looks for pages in the document itself, and these are in a file within it.
         warnings.append(f"attachment {_plain_name(attachment.name)} has {unread} pictures of text: send it by itself")
 
