@@ -43,9 +43,10 @@ def paged(blocks: Iterable[str], between: str = "\n\n") -> Iterator[str]:
 
 def _pieces(block: str) -> Iterator[str]:
     """Cut what is longer than a page, at a space if there is one near."""
-    while len(block) > LONG_PAGE:
-        cut = max(block.rfind(" ", LONG_PAGE // 2, LONG_PAGE), block.rfind("\n", LONG_PAGE // 2, LONG_PAGE)) + 1
-        cut = cut or LONG_PAGE
-        yield block[:cut]
-        block = block[cut:]
-    yield block
+    begin = 0
+    while len(block) - begin > LONG_PAGE:
+        middle, end = begin + LONG_PAGE // 2, begin + LONG_PAGE
+        cut = max(block.rfind(" ", middle, end), block.rfind("\n", middle, end)) + 1 or end
+        yield block[begin:cut]
+        begin = cut
+    yield block[begin:] if begin else block

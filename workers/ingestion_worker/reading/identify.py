@@ -9,6 +9,7 @@ from xml.parsers.expat import ExpatError
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading import media_types as types
 from ingestion_worker.reading.compound_file import media_type_of_compound_file
+from ingestion_worker.reading.guard import guard_zip
 from ingestion_worker.reading.media_types import media_type_named
 from ingestion_worker.reading.package import Package
 from ingestion_worker.reading.text_kinds import text_kind
@@ -64,6 +65,7 @@ FOREIGN = (
     (b"x\x9f>\x22", "an Outlook attachment of kind winmail.dat"),
     (b"AT&TF", "a DjVu document"),
     (b"wOFF", "a font"),
+    (b"\xdb\xa5\x2d\0", "a document of Word 2"),
     (b"PAR1", "a Parquet table"),
 )
 # ISO media files tell in bytes 4 to 12.
@@ -80,6 +82,8 @@ OPEN_XML_KINDS = (
     ("ms-powerpoint.", types.PPTX),
 )
 LONGEST_MIMETYPE = 128
+# Each kind of package has one of these.
+CONTENT_TYPES, MIMETYPE, CONTAINER = "[Content_Types].xml", "mimetype", "META-INF/container.xml"
 
 
 class Identified(NamedTuple):
@@ -92,13 +96,15 @@ class Identified(NamedTuple):
 def identify(path: Path, names: Sequence[str | None], declared_type: str | None) -> Identified:
     """Return what the file is. `names` are the sender's: a format, the end of a file name; `declared_type` is HTTP's.
 
-    Raises EMPTY for no bytes, ENCRYPTED for what is locked as a whole, UNSUPPORTED with what it seems to be.
+    Raises EMPTY for no bytes, UNSUPPORTED with what it seems to be, BOMB or TOO_LARGE for an archive that is one.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head:
         raise DocumentError(Problem.EMPTY, "the file has no bytes: the upload did not work, or its source is empty")
     named = [media_type for name in (*names, declared_type) if (media_type := media_type_named(name))]
+    if media_type_named(declared_type) == types.TEXT:
+        named = named[:-1]  # What servers say of anything that they do not know.
     found = _by_magic(head) or _by_container(head, path) or _text(head, named)
     return Identified(found, named[0] if named else None)
 
@@ -115,6 +121,7 @@ def _by_magic(head: bytes) -> str | None:
 
 def _looks_like_text(head: bytes) -> bool:
     """Tell a text that speaks of PDFs from a PDF below a few lines of a mail gateway's."""
+    head = head.removeprefix(b"\xef\xbb\xbf")
     return len(head) > 0 and b"\n" not in head[-2:] and b"\r" not in head[-2:] and b"\0" not in head
 
 
@@ -144,23 +151,23 @@ def _media_type_of_zip(path: Path) -> str:
         ) from error
     except (OSError, ValueError, OverflowError, NotImplementedError) as error:
         raise DocumentError(Problem.CORRUPT, "it is a damaged zip archive: upload it again") from error
-    if package.has("[Content_Types].xml"):
+    if not any(map(package.has, (CONTENT_TYPES, MIMETYPE, CONTAINER))):
+        raise _unsupported(_kind_of_archive(package))
+    guard_zip(path)
+    if package.has(CONTENT_TYPES):
         return _open_xml_kind(package)
-    if package.has("mimetype"):
-        with package.opened("mimetype") as file:
-            written = file.read(LONGEST_MIMETYPE).decode("ascii", "replace").strip()
-        return _kind_of_mimetype(written)
-    if package.has("META-INF/container.xml"):
-        return types.EPUB
-    raise _unsupported(_kind_of_archive(package))
+    if package.has(MIMETYPE):
+        with package.opened(MIMETYPE) as file:
+            return _kind_of_mimetype(file.read(LONGEST_MIMETYPE).decode("ascii", "replace").strip())
+    return types.EPUB
 
 
 def _open_xml_kind(package: Package) -> str:
     try:
         kinds = [
             event.attributes.get("ContentType", "").lower()
-            for event in package.events("[Content_Types].xml")
-            if event.kind == "start" and event.name == "Override"
+            for event in package.events(CONTENT_TYPES)
+            if event.kind == "start" and (event.name == "Override" or event.attributes.get("Extension") == "xml")
         ]
     except ExpatError as error:
         raise DocumentError(Problem.CORRUPT, "the table of contents of the file is damaged: upload it again") from error
@@ -177,7 +184,7 @@ def _open_xml_kind(package: Package) -> str:
 def _other_open_xml(package: Package) -> str:
     if package.has("word/document.xml") or package.has("xl/workbook.xml") or package.has("ppt/presentation.xml"):
         raise DocumentError(Problem.CORRUPT, "the file does not say what its main part is: export or upload it again")
-    names = " ".join(package.names[:100]).lower()
+    names = " ".join(package.names[:100])
     known = {"visio/": "a Visio drawing", "fixeddocseq": "an XPS document", "3d/": "a 3D model"}
     return next((name for part, name in known.items() if part in names), "an Office package of an unknown kind")
 
@@ -192,9 +199,9 @@ def _kind_of_mimetype(written: str) -> str:
 
 def _kind_of_archive(package: Package) -> str:
     names = " ".join(package.names[:1000])
-    if "Index.zip" in names or "Index/Document.iwa" in names:
+    if "index.zip" in names or "index/document.iwa" in names:
         return "a document of Apple's Pages, Numbers or Keynote; export it as PDF"
-    if "AndroidManifest.xml" in names or "META-INF/MANIFEST.MF" in names:
+    if "androidmanifest.xml" in names or "meta-inf/manifest.mf" in names:
         return "a program"
     return "a zip archive; send what is in it, one by one"
 

@@ -1,4 +1,4 @@
-"""From a file whose kind is known to its pages: unlocked, guarded, then read by who knows the format."""
+"""From a file whose kind is known to its pages: unlocked, then read by who knows the format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading import media_types as types
 from ingestion_worker.reading.compound_file import LOCKED
 from ingestion_worker.reading.extractors import extractor_of
-from ingestion_worker.reading.guard import guard_zip
 from ingestion_worker.reading.identify import identify
 from ingestion_worker.reading.unlocking import unlocked
 
@@ -18,15 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["opened"]
 
-ZIPS = (types.DOCX, types.XLSX, types.PPTX, types.ODT, types.ODS, types.ODP, types.EPUB)
-
 
 def opened(source: Source) -> tuple[Source, Extracted]:
     """Return the document's pages, and where they come from if that is another file by now."""
     if source.media_type in (LOCKED, types.DOC, types.XLS, types.PPT):
         source = _unlocked(source)
-    if source.media_type in ZIPS:
-        guard_zip(source.path)
     return source, extractor_of(source.media_type)(source)
 
 

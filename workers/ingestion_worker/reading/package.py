@@ -49,12 +49,13 @@ class Package:
 
     def __init__(self, path: Path) -> None:
         self._archive = zipfile.ZipFile(path)
-        self._names = {name.lower(): name for name in self._archive.namelist()}
+        # Some programs write Windows' separators.
+        self._names = {name.lower().replace("\\", "/"): name for name in self._archive.namelist()}
 
     @property
     def names(self) -> list[str]:
-        """All parts, in the order of the archive."""
-        return self._archive.namelist()
+        """All parts, in lower case."""
+        return list(self._names)
 
     def has(self, part: str) -> bool:
         """Say whether the part is there. Case does not matter, as the standard says."""

@@ -107,7 +107,7 @@ def _refuse_empty(tally: _Tally, order: Mapping[str, Any]) -> None:
 
 def _result(desk: Desk, source: Source, identified: Identified, extracted: Extracted, tally: _Tally) -> dict[str, Any]:
     desk.report(tally.pages, tally.pages)
-    warnings = list(chain(_corrected(identified), extracted.warnings))
+    warnings = list(chain(_corrected(identified.declared, source.media_type), extracted.warnings))
     return {
         "mediaType": source.media_type,
         "pages": tally.pages,
@@ -119,9 +119,9 @@ def _result(desk: Desk, source: Source, identified: Identified, extracted: Extra
     }
 
 
-def _corrected(identified: Identified) -> Iterator[str]:
-    if identified.declared not in (None, identified.media_type):
-        yield f"declared as {identified.declared}, found to be {identified.media_type}"
+def _corrected(declared: str | None, found: str) -> Iterator[str]:
+    if declared not in (None, found):
+        yield f"declared as {declared}, found to be {found}"
 
 
 def _short(metadata: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:

@@ -61,7 +61,8 @@ def text_kind(head: bytes, named: Sequence[str]) -> TextKind:
     if XML_BEGIN.match(text) and types.MARKDOWN not in named and (foreign := _foreign_xml(text)):
         return TextKind(None, seems=foreign)
     trusted = next((name for name in named if name not in (types.EML, types.TEXT)), None)
-    return TextKind(trusted or _by_looks(text))
+    looks = trusted or _by_looks(text)
+    return TextKind(types.TEXT if looks == types.MARKDOWN and types.TEXT in named and not trusted else looks)
 
 
 def _is_mail(text: str, *, declared: bool) -> bool:

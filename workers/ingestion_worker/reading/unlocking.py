@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from ingestion_worker.problem import DocumentError, Problem
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["unlocked"]
 
+# What msoffcrypto raises for a broken file depends on where that is broken.
+BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, AssertionError, struct.error)
 # Excel "locks" documents that are only to be read with this, and opens them without asking.
 EVERYBODYS = "VelvetSweatshop"
 
@@ -38,17 +41,7 @@ def unlocked(source: Source) -> Path | None:
             if source.media_type != LOCKED:
                 return None  # Its extractor has the better sentence.
             raise DocumentError(Problem.CORRUPT, "the locked document is damaged: export or upload it again") from error
-        # What it raises for a broken file depends on where that is broken.
-        except (
-            OSError,
-            ValueError,
-            IndexError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            AssertionError,
-        ) as e:
+        except BROKEN as e:
             if source.media_type != LOCKED:
                 return None
             raise DocumentError(Problem.CORRUPT, "the locked document is damaged: export or upload it again") from e

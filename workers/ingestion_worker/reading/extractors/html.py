@@ -39,8 +39,8 @@ PREFIX = {"li": "- ", "blockquote": "> ", "dt": "", "dd": "", **HEADINGS}
 # Of one piece between two tags: a page's longest word is not this long.
 SPACE = re.compile(r"[ \t\n\r\f]+")
 DEEPEST_TABLE = 20
-# Characters that may wait for the end of a tag.
-LONGEST_TAG = 1_000_000
+# Characters that may wait for the end of a tag, all of which are looked at again with each piece; and of `</script`.
+LONGEST_TAG, LONGEST_END = 65_536, 16
 PIECE = 16_384
 
 
@@ -70,8 +70,7 @@ def blocks_of_html(pieces: Iterable[str], metadata: dict[str, str | int | float 
     """Yield blocks of Markdown; what the page says about itself goes to `metadata`."""
     reader = _Reader(metadata)
     for piece in pieces:
-        reader.feed(piece)
-        reader.give_up_on_endless_tag()
+        reader.feed_bounded(piece)
         yield from reader.out.taken()
     reader.close()
     reader.end_block()
@@ -93,6 +92,7 @@ class _Reader(HTMLParser):
         self._title: list[str] | None = None
         self._text: list[str] = []
         self._tables = 0
+        self._dropped_until = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "title" and "title" not in self._metadata:
@@ -193,8 +193,24 @@ class _Reader(HTMLParser):
         if name in ("author", "description", "keywords") and attributes.get("content"):
             self._metadata.setdefault(name, attributes["content"] or "")
 
-    def give_up_on_endless_tag(self) -> None:
-        """Take a tag that never ends for text: what waits for its end is looked at again with every piece."""
+    def feed_bounded(self, piece: str) -> None:
+        """Take a piece, but for what belongs to a tag or a comment too long to be kept, as an embedded picture is."""
+        if self._dropped_until:
+            _, end, piece = piece.partition(self._dropped_until)
+            self._dropped_until = "" if end else self._dropped_until
+        self.feed(piece)
         if len(self.rawdata) > LONGEST_TAG:
-            self.handle_data(self.rawdata.replace("<", " "))
+            self._drop_what_waits()
+
+    def _drop_what_waits(self) -> None:
+        if self.cdata_elem:  # Of a script or a style its end may have begun.
+            self.rawdata = self.rawdata[-LONGEST_END:]
+        elif self.rawdata.startswith("<"):
+            self._dropped_until = "-->" if self.rawdata.startswith("<!--") else ">"
             self.rawdata = ""
+
+    def close(self) -> None:
+        """End as browsers do: a tag or a comment without its end is none."""
+        if self.rawdata.startswith("<"):
+            self.rawdata = ""
+        super().close()

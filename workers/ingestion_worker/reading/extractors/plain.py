@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ingestion_worker.reading import media_types as types
 from ingestion_worker.reading.charset import charset_of, pieces_of
-from ingestion_worker.reading.flow import NEW_PAGE, numbered, paged
+from ingestion_worker.reading.flow import LONG_PAGE, NEW_PAGE, numbered, paged
 from ingestion_worker.reading.source import Extracted
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def _blocks(pieces: Iterator[str]) -> Iterator[str]:
             yield NEW_PAGE
         *paragraphs, rest = rest.split("\n\n")
         yield from (f"{paragraph}\n\n" for paragraph in paragraphs)
+        if len(rest) > LONG_PAGE:
+            yield rest
+            rest = ""
     yield from _paragraphs(rest)
 
 
