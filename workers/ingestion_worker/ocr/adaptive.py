@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from pytesseract import pytesseract
 
+from ingestion_worker.ocr.lean_pytesseract import pytesseract
 from ingestion_worker.ocr.looks import looks_of, without_noise
 from ingestion_worker.ocr.tsv import Reading, reading
 from ingestion_worker.problem import DocumentError, Problem

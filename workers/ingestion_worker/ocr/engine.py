@@ -19,7 +19,7 @@ __all__ = ["EngineFailed", "OcrEngine", "PictureLimits", "PictureTooLarge", "Rec
 
 # A new engine is one file, with a context manager that takes settings, tasks and a source of breakers, and a line here.
 ENGINES = {
-    "tesseract": "ingestion_worker.ocr.tesseract:opened_tesseract",
+    "tesseract": "ingestion_worker.ocr.tesseract_engine:opened_tesseract",
     "google-vision": "ingestion_worker.ocr.google_vision:opened_google_vision",
     "aws-textract": "ingestion_worker.ocr.aws_textract:opened_aws_textract",
 }
