@@ -114,7 +114,9 @@ def _judged(folder: Path, status: int, late: bool) -> Ending:
     if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
         return Ending(Problem.TIMEOUT)
     if os.WIFSIGNALED(status):
-        return Ending(Problem.OOM if os.WTERMSIG(status) == signal.SIGABRT else Problem.CRASH, f"signal {os.WTERMSIG(status)}")
+        return Ending(
+            Problem.OOM if os.WTERMSIG(status) == signal.SIGABRT else Problem.CRASH, f"signal {os.WTERMSIG(status)}"
+        )
     if os.WEXITSTATUS(status) or not (folder / "ending").exists():
         return Ending("untyped", f"left with {status}")
     ending = Ending(**json.loads((folder / "ending").read_text()))

@@ -53,7 +53,27 @@ def compound_file(tree: Tree) -> bytes:
     places = list(range(len(fat), len(fat) + fat_sectors))
     fat += [FAT_SECTOR] * fat_sectors
     table = struct.pack(f"<{len(fat)}I", *fat).ljust(fat_sectors * SECTOR, b"\xff")
-    header = MAGIC + bytes(16) + struct.pack("<HHHHH6xIIIIIIIII", 0x3E, 3, 0xFFFE, 9, 6, 0, fat_sectors, directory_start, 0, CUTOFF, mini_start, -(-len(mini_fat) * 4 // SECTOR), END, 0)
+    header = (
+        MAGIC
+        + bytes(16)
+        + struct.pack(
+            "<HHHHH6xIIIIIIIII",
+            0x3E,
+            3,
+            0xFFFE,
+            9,
+            6,
+            0,
+            fat_sectors,
+            directory_start,
+            0,
+            CUTOFF,
+            mini_start,
+            -(-len(mini_fat) * 4 // SECTOR),
+            END,
+            0,
+        )
+    )
     difat = struct.pack("<109I", *(places + [FREE] * (109 - len(places))))
     return header + difat + b"".join(sectors) + table
 

@@ -64,7 +64,10 @@ def twice_deflated_pdf() -> bytes:
 def fanned_out_pdf(levels: int = 14, times: int = 10) -> bytes:
     """Forms that each draw the next one ten times."""
     forms = [
-        stream(b"/X Do\n" * times, b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X %d 0 R>>>>" % (6 + level))
+        stream(
+            b"/X Do\n" * times,
+            b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X %d 0 R>>>>" % (6 + level),
+        )
         for level in range(levels)
     ]
     last = stream(b"BT /F1 9 Tf (harm) Tj ET", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources " + FONT)
@@ -103,7 +106,16 @@ def vast_png(side: int = 50_000) -> bytes:
 
 def tiff_of_itself() -> bytes:
     """A directory whose next one is itself."""
-    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (278, 3, 1, 1), (279, 4, 1, 1)]
+    entries = [
+        (256, 3, 1, 1),
+        (257, 3, 1, 1),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (278, 3, 1, 1),
+        (279, 4, 1, 1),
+    ]
     packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + packed + struct.pack("<I", 8)
 
@@ -129,7 +141,9 @@ def open_xml(main: str, kind: str, content: str | bytes, more: dict[str, str | b
 
 def docx_of(body: str, before: str = "") -> bytes:
     return open_xml(
-        "word/document.xml", "wordprocessingml.document", f"{before}<w:document {W}><w:body>{body}</w:body></w:document>"
+        "word/document.xml",
+        "wordprocessingml.document",
+        f"{before}<w:document {W}><w:body>{body}</w:body></w:document>",
     )
 
 
@@ -140,7 +154,10 @@ def paragraph(text: str) -> str:
 def unfolding_docx() -> bytes:
     """One megabyte that unfolds to a gigabyte."""
     out = io.BytesIO(docx_of(paragraph("small")))
-    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("word/big.xml", "w", force_zip64=True) as part:
+    with (
+        zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("word/big.xml", "w", force_zip64=True) as part,
+    ):
         for _ in range(1024):
             part.write(b" " * MEBIBYTE)
     return out.getvalue()
@@ -244,7 +261,9 @@ def nested_mail(levels: int, *, by_forwarding: bool) -> bytes:
         head = b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nContent-Type: message/rfc822\r\n\r\n"
         return head * levels + b"From: a@example.com\r\nSubject: end\r\nTo: b@example.com\r\n\r\nend\r\n"
     parts = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (n, n) for n in range(levels))
-    return b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nMIME-Version: 1.0\r\n" + parts + b"\r\nend\r\n"
+    return (
+        b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nMIME-Version: 1.0\r\n" + parts + b"\r\nend\r\n"
+    )
 
 
 def crowded_mail(attachments: int = 3_000) -> bytes:

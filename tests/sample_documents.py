@@ -54,7 +54,9 @@ def zipped(parts: dict[str, str | bytes], *, first_stored: bool = False) -> byte
     return out.getvalue()
 
 
-def pdf(pages: Sequence[str] = PARAGRAPHS, *, password: str | None = None, hidden: bool = False, picture: bool = False) -> bytes:
+def pdf(
+    pages: Sequence[str] = PARAGRAPHS, *, password: str | None = None, hidden: bool = False, picture: bool = False
+) -> bytes:
     """Write a page for each text, in lines of seventy characters."""
     from reportlab.lib.pdfencrypt import StandardEncryption
     from reportlab.lib.utils import ImageReader
@@ -129,7 +131,11 @@ def xlsx() -> bytes:
     sheet = book.active
     assert sheet is not None
     sheet.title = "Prices"
-    for row in (["Part", "Price", "Since"], ["Bolt", 0.25, date(2026, 3, 1)], ["Müller's nut", 1200, date(2025, 12, 24)]):
+    for row in (
+        ["Part", "Price", "Since"],
+        ["Bolt", 0.25, date(2026, 3, 1)],
+        ["Müller's nut", 1200, date(2025, 12, 24)],
+    ):
         sheet.append(row)
     other = book.create_sheet("Totals")
     other["B2"], other["D9"] = "Sum", True
@@ -206,7 +212,7 @@ def odt() -> bytes:
     return open_document(
         "text",
         f'<office:text><text:tracked-changes>gone</text:tracked-changes><text:h text:outline-level="2">Terms</text:h>'
-        f"<text:p>{escaped(PARAGRAPHS[0])}</text:p><text:list><text:list-item><text:p>First<text:s text:c=\"2\"/>item"
+        f'<text:p>{escaped(PARAGRAPHS[0])}</text:p><text:list><text:list-item><text:p>First<text:s text:c="2"/>item'
         f"</text:p></text:list-item></text:list><table:table><table:table-row><table:table-cell><text:p>Part</text:p>"
         f"</table:table-cell><table:table-cell><text:p>Price</text:p></table:table-cell></table:table-row>"
         f"</table:table><text:soft-page-break/><text:p>{PARAGRAPHS[1]}</text:p></office:text>",
@@ -224,7 +230,7 @@ def ods() -> bytes:
     return open_document(
         "spreadsheet",
         f'<office:spreadsheet><table:table table:name="Prices"><table:table-row>{cell("Part")}{cell("Price")}{empty}'
-        f'</table:table-row><table:table-row>{cell("Bolt")}{cell("0.25")}</table:table-row>{rest}</table:table>'
+        f"</table:table-row><table:table-row>{cell('Bolt')}{cell('0.25')}</table:table-row>{rest}</table:table>"
         f'<table:table table:name="Totals"><table:table-row>{cell("Sum")}</table:table-row></table:table>'
         "</office:spreadsheet>",
     )
@@ -232,7 +238,7 @@ def ods() -> bytes:
 
 def odp() -> bytes:
     slides = "".join(
-        f'<draw:page><draw:frame><draw:text-box><text:p>{escaped(text)}</text:p></draw:text-box></draw:frame></draw:page>'
+        f"<draw:page><draw:frame><draw:text-box><text:p>{escaped(text)}</text:p></draw:text-box></draw:frame></draw:page>"
         for text in PARAGRAPHS[:2]
     )
     return open_document("presentation", f"<office:presentation>{slides}</office:presentation>")
@@ -242,7 +248,8 @@ def rtf() -> bytes:
     text = "".join(f"\\u{ord(c)}?" if ord(c) > 127 else c for c in PARAGRAPHS[0])
     return (
         r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0 Times New Roman;}}{\info{\title The agreement}}\f0\fs24 "
-        + text + r"\par Caf\'e9 au lait\par}"
+        + text
+        + r"\par Caf\'e9 au lait\par}"
     ).encode("ascii")
 
 
@@ -268,7 +275,7 @@ def markdown() -> bytes:
 
 
 def csv() -> bytes:
-    return "Part;Price;Remark\r\nBolt;0,25;\"for a\r\nnut; or two\"\r\nMüller;1200;|\r\n".encode("cp1252")
+    return 'Part;Price;Remark\r\nBolt;0,25;"for a\r\nnut; or two"\r\nMüller;1200;|\r\n'.encode("cp1252")
 
 
 CSV_TEXT = "Part Price Remark Bolt 0,25 for a nut; or two Müller 1200 \\|"
@@ -365,7 +372,12 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
     ("agreement.docx", f"{OFFICE}.wordprocessingml.document", docx, DOCX_PAGES),
     ("prices.xlsx", f"{OFFICE}.spreadsheetml.sheet", xlsx, XLSX_PAGES),
     ("slides.pptx", f"{OFFICE}.presentationml.presentation", pptx, PPTX_PAGES),
-    ("agreement.odt", f"{OPEN}.text", odt, (f"Confidential draft Terms {PARAGRAPHS[0]} First item Part Price", PARAGRAPHS[1])),
+    (
+        "agreement.odt",
+        f"{OPEN}.text",
+        odt,
+        (f"Confidential draft Terms {PARAGRAPHS[0]} First item Part Price", PARAGRAPHS[1]),
+    ),
     ("prices.ods", f"{OPEN}.spreadsheet", ods, ("Prices Part Price Bolt 0.25", "Totals Sum")),
     ("slides.odp", f"{OPEN}.presentation", odp, PARAGRAPHS[:2]),
     ("agreement.rtf", "application/rtf", rtf, (f"{PARAGRAPHS[0]} Café au lait",)),
@@ -378,7 +390,12 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
         (f"Terms {PARAGRAPHS[0]} First item Second item Payment {PARAGRAPHS[1]}",),
     ),
     ("prices.csv", "text/csv", csv, (CSV_TEXT,)),
-    ("agreement.epub", "application/epub+zip", epub, tuple(f"Chapter {n} {text}" for n, text in enumerate(PARAGRAPHS, 1))),
+    (
+        "agreement.epub",
+        "application/epub+zip",
+        epub,
+        tuple(f"Chapter {n} {text}" for n, text in enumerate(PARAGRAPHS, 1)),
+    ),
     ("agreement.eml", "message/rfc822", eml, EML_PAGES),
     (
         "agreement.msg",
@@ -393,7 +410,14 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
     ("prices.xls", "application/vnd.ms-excel", old_sheet, ("Prices Part Price Bolt 0.25",)),
     ("slides.ppt", "application/vnd.ms-powerpoint", lambda: old_presentation(PARAGRAPHS[0]), (PARAGRAPHS[0],)),
 )
-_PICTURES = (("png", "PNG", 1), ("jpeg", "JPEG", 1), ("gif", "GIF", 1), ("bmp", "BMP", 1), ("webp", "WEBP", 1), ("tiff", "TIFF", 3))
+_PICTURES = (
+    ("png", "PNG", 1),
+    ("jpeg", "JPEG", 1),
+    ("gif", "GIF", 1),
+    ("bmp", "BMP", 1),
+    ("webp", "WEBP", 1),
+    ("tiff", "TIFF", 3),
+)
 
 
 @cache

@@ -14,6 +14,8 @@ import psycopg
 from yoyo import read_migrations
 from yoyo.backends import PostgresqlPsycopgBackend
 
+from worker_ops.vectors import prepare_vectors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
@@ -51,6 +53,7 @@ def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
         for migration in missing:
             announce(f"applying {migration.id}")
             _apply(backend, migration, announce)
+        prepare_vectors(backend.connection, announce)
         return [migration.id for migration in missing]
 
 

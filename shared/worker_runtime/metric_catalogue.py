@@ -189,6 +189,15 @@ ISOLATION_PEAK = HistogramMetric(
 ISOLATION_SLOT_WAIT = HistogramMetric(
     "intelliflow_isolation_slot_wait_seconds", "Time a task waited for a free slot", (), WAIT_EDGES
 )
+EMBEDDED_TEXTS = CounterMetric(
+    "intelliflow_embedding_texts_total",
+    "Pieces of text given a vector: computed, or known from before",
+    ("provider", "source"),
+)
+EMBEDDED_TOKENS = CounterMetric("intelliflow_embedding_tokens_total", "Tokens of texts computed", ("provider",))
+EMBEDDING_DURATION = HistogramMetric(
+    "intelliflow_embedding_batch_seconds", "Time a batch of texts took to compute", ("provider",)
+)
 
 CATALOGUE: tuple[CounterMetric | GaugeMetric | HistogramMetric, ...] = tuple(
     value for value in globals().values() if isinstance(value, (CounterMetric, GaugeMetric, HistogramMetric))

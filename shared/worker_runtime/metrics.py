@@ -22,6 +22,7 @@ MOST_ATTEMPTS = 20
 OTHER = "_other"
 NONE = "_none"
 BREAKER_STATES = ("closed", "half_open", "open")
+EMBEDDING_SOURCES = ("computed", "cached")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # `_created` series double the scrape and say nothing here
 
@@ -99,6 +100,11 @@ class Metrics:
     def isolation(self) -> IsolationMetrics:
         """Those of the processes that read documents; a process that never asks does not export them."""
         return IsolationMetrics(self.registry)
+
+    @cached_property
+    def embedding(self) -> EmbeddingMetrics:
+        """The embeddings' metrics; a process that never asks does not export them."""
+        return EmbeddingMetrics(self.registry)
 
     def job_totals(self) -> dict[str, float]:
         """Return what `/health/detailed` shows of all queues together; durations are of the latest 1,024 a queue."""
@@ -329,6 +335,32 @@ class IsolationMetrics:
             self.peak_bytes.labels(task)
             for outcome in outcomes:
                 self.tasks.labels(task, outcome)
+
+
+class EmbeddingMetrics:
+    """The embeddings'."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._texts = catalogue.EMBEDDED_TEXTS.register(registry)
+        self._tokens = catalogue.EMBEDDED_TOKENS.register(registry)
+        self._duration = catalogue.EMBEDDING_DURATION.register(registry)
+
+    def announce(self, provider: str) -> None:
+        """Make the series exist."""
+        self._tokens.labels(provider)
+        self._duration.labels(provider)
+        for source in EMBEDDING_SOURCES:
+            self._texts.labels(provider, source)
+
+    def computed(self, provider: str, texts: int, tokens: int, seconds: float) -> None:
+        """Count a batch that was computed in so long."""
+        self._texts.labels(provider, "computed").inc(texts)
+        self._tokens.labels(provider).inc(tokens)
+        self._duration.labels(provider).observe(seconds)
+
+    def known(self, provider: str, texts: int) -> None:
+        """Count texts that had a vector already."""
+        self._texts.labels(provider, "cached").inc(texts)
 
 
 def _total(counter: Counter) -> int:
