@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ingestion_worker.document import Page
-    from ingestion_worker.fetching import Fetched
+    from ingestion_worker.fetching.fetch import Fetched
     from ingestion_worker.following import Following
     from ingestion_worker.jobs import OcrProcessing
     from ingestion_worker.ocr.engine import OcrEngine

@@ -48,6 +48,7 @@ class StoredDocuments:
     async def adopt(self, key: DocumentKey, claim: Claim, content: Content) -> Known | None:
         """See `Documents`. Nobody can look for a twin in an object store."""
         del key, claim, content
+        return None
 
     async def keep(self, key: DocumentKey, claim: Claim, content: Content, reading: Reading, folder: Path) -> None:
         """See `Documents`."""
