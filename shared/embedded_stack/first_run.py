@@ -1,4 +1,4 @@
-"""`./dev run`: real servers, the workers, twenty events, an SMS, a webhook, three documents, and what became of them."""
+"""`./dev run`: real servers, the workers, events, an SMS, a webhook, documents, and what became of all of them."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ WITH asked AS MATERIALIZED (
     SELECT plainto_tsquery('simple', $2) AS all_words,
            replace(plainto_tsquery('simple', $2)::text, ' & ', ' | ')::tsquery AS any_word
 )
-SELECT ts_rank_cd(to_tsvector('simple', text), any_word, 32) AS score, document_id, number, first_page, last_page, headings,
-       text
+SELECT ts_rank_cd(to_tsvector('simple', text), any_word, 32) AS score, document_id, number, first_page, last_page,
+       headings, text
   FROM document_chunk, asked
  WHERE to_tsvector('simple', text) @@ any_word AND tenant_id = $1
  ORDER BY to_tsvector('simple', text) @@ all_words DESC, score DESC, document_id, number
