@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 1 << 20
 FOREVER = 3600
+LIMITS = ("RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE")
 
 
 def succeed(desk: Desk) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def look_around(desk: Desk) -> dict[str, Any]:
         "streams": [os.readlink(f"/proc/self/fd/{stream}") for stream in range(3)],  # noqa: PTH115
         "leader": os.getsid(0) == os.getpid() == os.getpgrp(),
         "umask": oct(Path("made.txt").stat().st_mode & 0o777),
-        "core": resource.getrlimit(resource.RLIMIT_CORE),
+        "limits": {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS},
         "oom": Path("/proc/self/oom_score_adj").read_text(encoding="ascii").strip(),
         "status": Path("/proc/self/status").read_text(encoding="ascii"),
         "threads": threading.active_count(),
@@ -237,7 +238,7 @@ def fail(desk: Desk) -> dict[str, Any]:
 def try_to_lift_limits(_desk: Desk) -> dict[str, Any]:
     """Tell which limits could be lifted."""
     lifted = []
-    for name in ("RLIMIT_DATA", "RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NOFILE"):
+    for name in LIMITS:
         which = getattr(resource, name)
         _, most = resource.getrlimit(which)
         try:

@@ -118,7 +118,15 @@ async def test_what_a_task_finds_where_it_runs(
     assert found["descriptors"] == [0, 1, 2, 3]
     assert set(found["streams"]) == {os.devnull}
     assert found["leader"]
-    assert found["core"] == [0, 0]
+    assert found["limits"] | {"RLIMIT_AS": None} == {
+        "RLIMIT_AS": None,
+        "RLIMIT_CORE": [0, 0],
+        "RLIMIT_CPU": [60, 61],
+        "RLIMIT_DATA": [192 * MEBIBYTE, 200 * MEBIBYTE],
+        "RLIMIT_FSIZE": [4 * MEBIBYTE, 4 * MEBIBYTE],
+        "RLIMIT_NOFILE": [256, 256],
+    }
+    assert 1024 * MEBIBYTE < found["limits"]["RLIMIT_AS"][0] < 2048 * MEBIBYTE
     assert found["oom"] == "1000"
     assert found["threads"] == 1
     status = dict(line.split(":\t", 1) for line in found["status"].splitlines() if ":\t" in line)
@@ -180,14 +188,14 @@ async def test_the_work_of_others_goes_on_while_orphans_are_killed(isolation: Is
 
 
 async def test_the_workers_memory_is_flat(isolation: Isolation) -> None:
-    async def two_hundred() -> None:
-        for _ in range(25):
-            for task in ("succeed", "abort", "hoard", "flood", "go_silently", "segfault", "return_too_much", "succeed"):
-                await end_of(isolation, task, code=1)
+    async def run(times: int) -> None:
+        for _ in range(times):
+            for task in ("succeed", "abort", "flood", "go_silently", "segfault", "return_too_much", "fail", "report"):
+                await end_of(isolation, task, code=1, exception="ValueError", total=1000)
 
-    await two_hundred()
+    await run(5)
     before, open_before = resident_kilobytes(), descriptors()
-    await two_hundred()
+    await run(25)
     assert resident_kilobytes() - before < 8 * MEBIBYTE / 1024
     assert descriptors() == open_before
 

@@ -94,6 +94,22 @@ async def test_a_killed_worker_takes_everything_along(tmp_path: Path) -> None:
         assert await end_of(isolation, "succeed") == "ok"
 
 
+async def test_a_worker_and_its_fork_server_killed_at_once_take_the_tasks_along(tmp_path: Path) -> None:
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, isolation_owner.__file__, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    await become_true(lambda: len(processes_in(tmp_path)) >= 7)
+    (fork_server,) = linux.children_of(owner.pid)
+    leaders = linux.children_of(fork_server)
+    os.kill(owner.pid, signal.SIGSTOP)
+    os.kill(fork_server, signal.SIGKILL)
+    owner.kill()
+    await owner.wait()
+    await become_true(lambda: not set(leaders) & set(processes_in(tmp_path)))
+    for orphan in processes_in(tmp_path):
+        os.kill(orphan, signal.SIGKILL)  # Nobody is left who could: where that happens, the container ends.
+
+
 async def test_a_worker_that_is_alive_keeps_its_folders(tmp_path: Path) -> None:
     async with hostile_isolation(tmp_path) as one, one.working_folder() as folder:
         async with opened_isolation(isolation_settings(tmp_path)):
@@ -135,7 +151,7 @@ async def test_a_fork_server_that_hangs_is_replaced(
 
 
 async def test_a_worker_may_close_while_its_fork_server_is_being_replaced(tmp_path: Path) -> None:
-    for turns in range(0, 400, 40):
+    for turns in range(0, 400, 100):
         async with hostile_isolation(tmp_path) as isolation:
             first = await server_pid(isolation)
             os.kill(first, signal.SIGKILL)
