@@ -32,6 +32,7 @@ from worker_runtime.egress import (
     NotReached,
     Patience,
     StreamedReply,
+    addresses,
     egress,
     trusted_egress,
 )
@@ -182,6 +183,21 @@ async def test_a_redirect_may_lead_from_https_to_what_the_operator_listed_and_to
             server.will(redirect("http://public.example/"))
             with pytest.raises(EgressRefused, match=r"public\.example is not reached by http on port 80"):
                 await fetched(client, server.url)
+
+
+async def test_a_redirect_is_bound_by_its_own_scheme_and_port_and_not_by_those_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    authority = trustme.CA()
+    async with tls_server(authority, "far.example") as server:
+        # As if it listened where any public address may be reached.
+        monkeypatch.setattr(addresses, "USUAL_PORTS", frozenset({server.port}))
+        for url in ("http://public.example/", "https://public.example:6379/", f"http://public.example:{server.port}/"):
+            names = Names(["127.0.0.1"], ["1.1.1.1"])
+            async with egress(LOOPBACK, tls=trusting(authority), resolver=names) as client:
+                server.will(redirect(url))
+                with pytest.raises(EgressRefused, match=r"public\.example is not reached by https? on port"):
+                    await fetched(client, server.url)
 
 
 async def test_an_address_that_the_operator_configured_redirects_nobody() -> None:

@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from engine_harness import until
 from fetch_desk import FetchDesk, fetch_desk
+from ingestion_worker.fetching import files
 from ingestion_worker.fetching.failed import FetchFailed
 from ingestion_worker.fetching.files import Files
 from ingestion_worker.problem import Problem
@@ -279,6 +280,38 @@ async def test_whatever_is_swapped_nothing_outside_is_read(root: Path, what: str
                 seen.append(failed.outcome.code.encode())
     assert set(seen) <= {b"public", b"DOCUMENT_MISSING", b"FETCH_REFUSED", b"FETCH_INTERRUPTED"}
     assert {b"public", b"FETCH_REFUSED"} <= set(seen)
+
+
+async def test_a_file_that_becomes_a_symlink_after_it_was_looked_at_is_not_opened(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = files._must_be_regular
+
+    def look_and_swap(found: os.stat_result) -> None:
+        look(found)
+        (root / "out.pdf").rename(root / "now.pdf")
+
+    (root / "now.pdf").write_bytes(b"public")
+    monkeypatch.setattr(files, "_must_be_regular", look_and_swap)
+    async with desk_at(root) as desk:
+        assert (await desk.refused(f"file://{root}/now.pdf")).code == "DOCUMENT_MISSING"
+
+
+async def test_a_folder_that_becomes_a_symlink_after_the_path_was_resolved_is_not_entered(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter = files._Document._root_folder
+
+    def swap_and_enter(document: Any) -> int:
+        (root / "now").rename(root / "before")
+        (root / "now").symlink_to(root.parent / "rooted")
+        return enter(document)
+
+    (root / "now").mkdir()
+    (root / "now" / "secret.pdf").write_bytes(b"public")
+    monkeypatch.setattr(files._Document, "_root_folder", swap_and_enter)
+    async with desk_at(root) as desk:
+        assert (await desk.refused(f"file://{root}/now/secret.pdf")).code == "DOCUMENT_MISSING"
 
 
 async def test_a_cancelled_fetch_of_a_large_file_ends_at_once(root: Path) -> None:
