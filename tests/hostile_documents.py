@@ -310,7 +310,7 @@ def hostile_documents() -> tuple[Hostile, ...]:
         Hostile("deep.html", lambda: b"<html><body>" + b"<div>" * 300_000 + b"deep</body></html>", _ends(READ)),
         Hostile("deep.docx", deep_docx, _ends(BOMB)),
         Hostile("endless-tag.html", lambda: b"<html><body><p>begin <a href='" + b"x" * 20 * MEBIBYTE, _ends(READ, TOO_LARGE)),
-        Hostile("angles.html", lambda: b"<html><body>" + b"<" * 4 * MEBIBYTE, _ends(READ, TOO_LARGE)),
+        Hostile("angles.html", lambda: b"<html><body>" + b"<" * MEBIBYTE, _ends(READ, TOO_LARGE)),
         Hostile("comments.html", lambda: b"<html><body>" + b"<!--" * MEBIBYTE, _ends(READ, TOO_LARGE, Problem.EMPTY)),
         Hostile("deep-tables.html", lambda: b"<html><body>" + b"<table><tr><td>x" * 20_000, _ends(READ)),
         Hostile("endless-line.csv", lambda: b"a,b,c\n1,2,3\n1,2,3\n4," + b"5" * 30 * MEBIBYTE, _ends(TOO_LARGE)),
