@@ -9,10 +9,14 @@ import zlib
 from dataclasses import dataclass
 from email.message import EmailMessage
 from functools import cache
+from typing import TYPE_CHECKING
 
 import sample_documents
 from ingestion_worker.problem import Problem
 from sample_documents import zipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEBIBYTE = 1_048_576
 # The child was killed: for its time, for its memory, or by a library that cannot go on.
@@ -22,10 +26,10 @@ BOMB, CORRUPT, TOO_LARGE = Problem.BOMB, Problem.CORRUPT, Problem.TOO_LARGE
 
 @dataclass(frozen=True)
 class Hostile:
-    """`read` stands among `ends` for being read to the end, within the limits."""
+    """`read` stands among `ends` for being read to the end, within the limits. Made when it is wanted, for some are slow."""
 
     name: str
-    content: bytes
+    make: Callable[[], bytes]
     ends: frozenset[str]
 
 
@@ -43,6 +47,13 @@ def raw_pdf(objects: list[bytes], root: int = 1) -> bytes:
     return bytes(out)
 
 
+def _deflated(block: bytes, times: int) -> bytes:
+    """Return what a block repeated so often deflates to, without deflating it more than once."""
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = squeezer.compress(block) + squeezer.flush(zlib.Z_FULL_FLUSH)
+    return piece * times + zlib.compressobj(9, zlib.DEFLATED, -15).flush()
+
+
 def stream(content: bytes, extra: bytes = b"") -> bytes:
     return b"<</Length %d %s>>\nstream\n" % (len(content), extra) + content + b"\nendstream"
 
@@ -53,10 +64,7 @@ FONT = b"<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>"
 
 def twice_deflated_pdf() -> bytes:
     """Some kilobytes that unfold to a gigabyte of drawing, deflated twice."""
-    squeezer = zlib.compressobj(9)
-    block = b"BT /F1 9 Tf 1 1 Td (harm) Tj ET\n" * 32_768
-    squeezed = b"".join(squeezer.compress(block) for _ in range(1024)) + squeezer.flush()
-    content = zlib.compress(squeezed, 9)
+    content = zlib.compress(b"\x78\x9c" + _deflated(b"BT /F1 9 Tf 1 1 Td (harm) Tj ET\n" * 32_768, 1024), 9)
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources " + FONT + b"/Contents 4 0 R>>"
     return raw_pdf([CATALOG, ONE_PAGE, page, stream(content, b"/Filter[/FlateDecode/FlateDecode]")])
 
@@ -64,10 +72,7 @@ def twice_deflated_pdf() -> bytes:
 def fanned_out_pdf(levels: int = 14, times: int = 10) -> bytes:
     """Forms that each draw the next one ten times."""
     forms = [
-        stream(
-            b"/X Do\n" * times,
-            b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X %d 0 R>>>>" % (6 + level),
-        )
+        stream(b"/X Do\n" * times, b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X %d 0 R>>>>" % (6 + level))
         for level in range(levels)
     ]
     last = stream(b"BT /F1 9 Tf (harm) Tj ET", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources " + FONT)
@@ -97,25 +102,14 @@ def vast_png(side: int = 50_000) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    squeezer = zlib.compressobj(9)
-    line = bytes(1 + side // 8)
-    pixels = b"".join(squeezer.compress(line) for _ in range(side)) + squeezer.flush()
+    pixels = b"\x78\x9c" + _deflated(bytes(1 + side // 8) * 100, side // 100)
     head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def tiff_of_itself() -> bytes:
     """A directory whose next one is itself."""
-    entries = [
-        (256, 3, 1, 1),
-        (257, 3, 1, 1),
-        (258, 3, 1, 8),
-        (259, 3, 1, 1),
-        (262, 3, 1, 1),
-        (273, 4, 1, 8),
-        (278, 3, 1, 1),
-        (279, 4, 1, 1),
-    ]
+    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (278, 3, 1, 1), (279, 4, 1, 1)]
     packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + packed + struct.pack("<I", 8)
 
@@ -141,9 +135,7 @@ def open_xml(main: str, kind: str, content: str | bytes, more: dict[str, str | b
 
 def docx_of(body: str, before: str = "") -> bytes:
     return open_xml(
-        "word/document.xml",
-        "wordprocessingml.document",
-        f"{before}<w:document {W}><w:body>{body}</w:body></w:document>",
+        "word/document.xml", "wordprocessingml.document", f"{before}<w:document {W}><w:body>{body}</w:body></w:document>"
     )
 
 
@@ -152,14 +144,14 @@ def paragraph(text: str) -> str:
 
 
 def unfolding_docx() -> bytes:
-    """One megabyte that unfolds to a gigabyte."""
+    """One megabyte that unfolds to a gigabyte: an empty part whose content is put in afterwards."""
+    size = 1024 * MEBIBYTE
+    big = _deflated(b" " * MEBIBYTE, 1024)
     out = io.BytesIO(docx_of(paragraph("small")))
-    with (
-        zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("word/big.xml", "w", force_zip64=True) as part,
-    ):
-        for _ in range(1024):
-            part.write(b" " * MEBIBYTE)
+    with zipfile.ZipFile(out, "a") as archive:
+        part = zipfile.ZipInfo("word/big.xml")
+        archive.writestr(part, big)
+        part.file_size, part.compress_type = size, zipfile.ZIP_DEFLATED
     return out.getvalue()
 
 
@@ -198,6 +190,13 @@ def far_corners() -> bytes:
 def entity_bomb() -> str:
     lines = ['<!ENTITY a0 "harm">'] + [f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12)]
     return f"<?xml version='1.0'?><!DOCTYPE x [{''.join(lines)}]>"
+
+
+OUTSIDE = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]>'
+
+
+def deep_docx() -> bytes:
+    return docx_of("<w:sdt>" * 100_000 + paragraph("deep") + "</w:sdt>" * 100_000)
 
 
 def repeated_ods() -> bytes:
@@ -261,18 +260,14 @@ def nested_mail(levels: int, *, by_forwarding: bool) -> bytes:
         head = b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nContent-Type: message/rfc822\r\n\r\n"
         return head * levels + b"From: a@example.com\r\nSubject: end\r\nTo: b@example.com\r\n\r\nend\r\n"
     parts = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (n, n) for n in range(levels))
-    return (
-        b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nMIME-Version: 1.0\r\n" + parts + b"\r\nend\r\n"
-    )
+    return b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nMIME-Version: 1.0\r\n" + parts + b"\r\nend\r\n"
 
 
 def crowded_mail(attachments: int = 3_000) -> bytes:
-    mail = EmailMessage()
-    mail["From"], mail["To"], mail["Subject"] = "a@example.com", "b@example.com", "crowded"
-    mail.set_content("many")
-    for number in range(attachments):
-        mail.add_attachment(b"x,y,z\n1,2,3\n", maintype="text", subtype="csv", filename=f"{number}.csv")
-    return mail.as_bytes()
+    head = b"From: a@example.com\r\nTo: b@example.com\r\nSubject: crowded\r\n"
+    part = b'\r\n--b\r\nContent-Type: text/csv; name="%d.csv"\r\n\r\nx,y,z\r\n1,2,3\r\n'
+    parts = b"".join(part % number for number in range(attachments))
+    return head + b'Content-Type: multipart/mixed; boundary="b"\r\n' + parts + b"\r\n--b--\r\n"
 
 
 def mail_with_bomb() -> bytes:
@@ -293,45 +288,42 @@ def _ends(*ends: str) -> frozenset[str]:
 @cache
 def hostile_documents() -> tuple[Hostile, ...]:
     """Return all of them. Sizes are such that a reader without limits would use minutes or gigabytes."""
-    deep_div = b"<html><body>" + b"<div>" * 300_000 + b"deep</body></html>"
-    deep_xml = docx_of("<w:sdt>" * 100_000 + paragraph("deep") + "</w:sdt>" * 100_000)
-    outside = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]>'
     return (
-        Hostile("twice-deflated.pdf", twice_deflated_pdf(), KILLED | {CORRUPT, READ, TOO_LARGE, Problem.EMPTY}),
-        Hostile("fanned-out.pdf", fanned_out_pdf(), KILLED),
-        Hostile("looped.pdf", looped_pdf(), _ends(CORRUPT)),
-        Hostile("boundless.pdf", boundless_pdf(), _ends(READ)),
-        Hostile("boastful.pdf", boastful_pdf(), _ends(TOO_LARGE, CORRUPT, Problem.EMPTY)),
-        Hostile("vast.png", vast_png(), _ends(BOMB)),
-        Hostile("itself.tiff", tiff_of_itself(), _ends(TOO_LARGE, CORRUPT, READ)),
-        Hostile("unfolding.docx", unfolding_docx(), _ends(BOMB)),
-        Hostile("lying.docx", lying_docx(), _ends(CORRUPT)),
-        Hostile("far-corners.xlsx", far_corners(), _ends(READ)),
-        Hostile("entities.docx", docx_of(paragraph("&a11;"), entity_bomb()), _ends(BOMB)),
-        Hostile("outside.docx", docx_of(paragraph("&e;"), outside), _ends(BOMB)),
-        Hostile("repeated.ods", repeated_ods(), _ends(READ, TOO_LARGE)),
-        Hostile("nested.zip", nested_zip(), _ends(Problem.UNSUPPORTED)),
-        Hostile("slipping.docx", slipping_docx(), _ends(READ)),
-        Hostile("crowded.docx", crowded_zip(), _ends(BOMB)),
-        Hostile("shadow.docx", zip_in_its_own_shadow(), _ends(BOMB)),
-        Hostile("locked-parts.docx", locked_zip(), _ends(Problem.ENCRYPTED)),
-        Hostile("deep.html", deep_div, _ends(READ)),
-        Hostile("deep.docx", deep_xml, _ends(BOMB)),
-        Hostile("endless-tag.html", b"<html><body><p>begin <a href='" + b"x" * 20 * MEBIBYTE, _ends(READ, TOO_LARGE)),
-        Hostile("angles.html", b"<html><body>" + b"<" * 4 * MEBIBYTE, _ends(READ, TOO_LARGE)),
-        Hostile("comments.html", b"<html><body>" + b"<!--" * MEBIBYTE, _ends(READ, TOO_LARGE, Problem.EMPTY)),
-        Hostile("deep-tables.html", b"<html><body>" + b"<table><tr><td>x" * 20_000, _ends(READ)),
-        Hostile("endless-line.csv", b"a,b,c\n1,2,3\n1,2,3\n4," + b"5" * 30 * MEBIBYTE, _ends(TOO_LARGE)),
-        Hostile("endless-quote.csv", b'a,b,c\n1,2,3\n1,2,"3\n' + b"4,5,6\n" * 4_000_000, _ends(TOO_LARGE)),
-        Hostile("many-cells.csv", b"a,b\n1,2\n" + b"," * 3_000_000 + b"\n", _ends(READ, TOO_LARGE)),
-        Hostile("endless-line.txt", b"word " * 6 * MEBIBYTE, _ends(TOO_LARGE)),
-        Hostile("deep-mails.eml", nested_mail(3_000, by_forwarding=True), _ends(BOMB)),
-        Hostile("deep-parts.eml", nested_mail(3_000, by_forwarding=False), _ends(BOMB)),
-        Hostile("mails.eml", nested_mail(12, by_forwarding=True), _ends(READ)),
-        Hostile("crowded.eml", crowded_mail(), _ends(READ)),
-        Hostile("bomb.eml", mail_with_bomb(), _ends(READ)),
-        Hostile("deep.rtf", b"{\\rtf1 " + b"{" * 200_000 + b"deep" + b"}" * 200_000 + b"}", KILLED | {READ, CORRUPT}),
-        Hostile("noise.bin", bytes(range(256)) * 4096, _ends(Problem.UNSUPPORTED)),
-        Hostile("nothing.pdf", b"", _ends(Problem.EMPTY)),
-        Hostile("blank.txt", b" \n\t\n" * 1000, _ends(Problem.EMPTY)),
+        Hostile("twice-deflated.pdf", twice_deflated_pdf, KILLED | {CORRUPT, READ, TOO_LARGE, Problem.EMPTY}),
+        Hostile("fanned-out.pdf", fanned_out_pdf, KILLED),
+        Hostile("looped.pdf", looped_pdf, _ends(CORRUPT)),
+        Hostile("boundless.pdf", boundless_pdf, _ends(READ)),
+        Hostile("boastful.pdf", boastful_pdf, _ends(TOO_LARGE, CORRUPT, Problem.EMPTY)),
+        Hostile("vast.png", vast_png, _ends(BOMB)),
+        Hostile("itself.tiff", tiff_of_itself, _ends(TOO_LARGE, CORRUPT, READ)),
+        Hostile("unfolding.docx", unfolding_docx, _ends(BOMB)),
+        Hostile("lying.docx", lying_docx, _ends(CORRUPT)),
+        Hostile("far-corners.xlsx", far_corners, _ends(READ)),
+        Hostile("entities.docx", lambda: docx_of(paragraph("&a11;"), entity_bomb()), _ends(BOMB)),
+        Hostile("outside.docx", lambda: docx_of(paragraph("&e;"), OUTSIDE), _ends(BOMB)),
+        Hostile("repeated.ods", repeated_ods, _ends(READ, TOO_LARGE)),
+        Hostile("nested.zip", nested_zip, _ends(Problem.UNSUPPORTED)),
+        Hostile("slipping.docx", slipping_docx, _ends(READ)),
+        Hostile("crowded.docx", crowded_zip, _ends(BOMB)),
+        Hostile("shadow.docx", zip_in_its_own_shadow, _ends(BOMB)),
+        Hostile("locked-parts.docx", locked_zip, _ends(Problem.ENCRYPTED)),
+        Hostile("deep.html", lambda: b"<html><body>" + b"<div>" * 300_000 + b"deep</body></html>", _ends(READ)),
+        Hostile("deep.docx", deep_docx, _ends(BOMB)),
+        Hostile("endless-tag.html", lambda: b"<html><body><p>begin <a href='" + b"x" * 20 * MEBIBYTE, _ends(READ, TOO_LARGE)),
+        Hostile("angles.html", lambda: b"<html><body>" + b"<" * MEBIBYTE, _ends(READ, TOO_LARGE)),
+        Hostile("comments.html", lambda: b"<html><body>" + b"<!--" * MEBIBYTE, _ends(READ, TOO_LARGE, Problem.EMPTY)),
+        Hostile("deep-tables.html", lambda: b"<html><body>" + b"<table><tr><td>x" * 20_000, _ends(READ)),
+        Hostile("endless-line.csv", lambda: b"a,b,c\n1,2,3\n1,2,3\n4," + b"5" * 30 * MEBIBYTE, _ends(TOO_LARGE)),
+        Hostile("endless-quote.csv", lambda: b'a,b,c\n1,2,3\n1,2,"3\n' + b"4,5,6\n" * 4_000_000, _ends(TOO_LARGE)),
+        Hostile("many-cells.csv", lambda: b"a,b\n1,2\n" + b"," * 3_000_000 + b"\n", _ends(READ, TOO_LARGE)),
+        Hostile("endless-line.txt", lambda: b"word " * 6 * MEBIBYTE, _ends(TOO_LARGE)),
+        Hostile("deep-mails.eml", lambda: nested_mail(3_000, by_forwarding=True), _ends(BOMB)),
+        Hostile("deep-parts.eml", lambda: nested_mail(3_000, by_forwarding=False), _ends(BOMB)),
+        Hostile("mails.eml", lambda: nested_mail(12, by_forwarding=True), _ends(READ)),
+        Hostile("crowded.eml", crowded_mail, _ends(READ)),
+        Hostile("bomb.eml", mail_with_bomb, _ends(READ)),
+        Hostile("deep.rtf", lambda: b"{\\rtf1 " + b"{" * 200_000 + b"deep" + b"}" * 200_000 + b"}", KILLED | {READ, CORRUPT}),
+        Hostile("noise.bin", lambda: bytes(range(256)) * 4096, _ends(Problem.UNSUPPORTED)),
+        Hostile("nothing.pdf", lambda: b"", _ends(Problem.EMPTY)),
+        Hostile("blank.txt", lambda: b" \n\t\n" * 1000, _ends(Problem.EMPTY)),
     )

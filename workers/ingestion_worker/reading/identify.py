@@ -38,6 +38,7 @@ MAGIC = (
 COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ZIPS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
+POSTSCRIPT = "PostScript"  # Text, and yet none.
 # What people do send, and how we call it when we say no.
 FOREIGN = (
     (b"\x1f\x8b", "a gzip archive"),
@@ -49,8 +50,8 @@ FOREIGN = (
     (b"MSCF", "a Windows cabinet"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a program"),
-    (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"%!PS", POSTSCRIPT),
+    (b"\xc5\xd0\xd3\xc6", POSTSCRIPT),
     (b"8BPS", "a Photoshop file"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
     (b"\xff\x0a", "a JPEG XL picture"),
@@ -132,14 +133,14 @@ def _by_container(head: bytes, path: Path) -> str | None:
         return _media_type_of_zip(path)
     foreign = next((name for magic, name in FOREIGN if head.startswith(magic)), None)
     foreign = foreign or next((name for box, name in BOXES.items() if head[4:].startswith(box)), None)
-    if foreign and not _is_word(head):
+    if foreign and (foreign == POSTSCRIPT or not _is_writing(head)):
         raise _unsupported(foreign)
     return None
 
 
-def _is_word(head: bytes) -> bool:
+def _is_writing(head: bytes) -> bool:
     """Tell a text that begins with MZ or BZh from what these letters stand for."""
-    return head[:3].isalpha() and head[:512].isascii() and b"\0" not in head[:512]
+    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head[:512])  # noqa: PLR2004  ASCII
 
 
 def _media_type_of_zip(path: Path) -> str:

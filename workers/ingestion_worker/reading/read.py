@@ -83,7 +83,7 @@ def _clean_pages(desk: Desk, source: Source, extracted: Extracted, tally: _Tally
         tally.sample.add(text)
         _refuse_too_large(tally, len(text), desk.order)
         if tally.pages % PROGRESS_STEP == 0:
-            desk.report(tally.pages, int(extracted.metadata.get("pages", tally.pages)))
+            desk.report(tally.pages, max(extracted.total, tally.pages))
         yield Page(page.number, text, page.origin if text else "none", page.ocr_reason)
 
 

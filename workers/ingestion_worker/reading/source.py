@@ -41,13 +41,15 @@ class Extracted:
     """The pages, one at a time, and what is known beside them.
 
     `metadata` and `warnings` may grow until the last page was taken. `wrapped`: ends of lines are where the paper ended
-    and not where the author wanted one, so that they are taken out of paragraphs.
+    and not where the author wanted one, so that they are taken out of paragraphs. `total` is how many pages there will
+    be, where that is known before.
     """
 
     pages: Iterator[Page]
     metadata: dict[str, str | int | float | bool] = field(default_factory=dict)
     warnings: Iterable[str] = field(default_factory=list)
     wrapped: bool = False
+    total: int = 0
 
 
 # Raises `DocumentError` at once or while pages are taken; whatever else its libraries raise for a broken file must be

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingestion_worker.reading import media_types as types
@@ -27,8 +29,8 @@ XML_BEGIN = re.compile(r"\s*(<\?xml|<[A-Za-z_][\w.-]*:?[\w.-]*(\s+xmlns|\s*>))")
 MARKDOWN = re.compile(r"^(#{1,6} \S|```|\[[^\]]+\]\([^)]+\)|\* \S.*\*\*|\|( ?:?-+:? ?\|)+$)", re.MULTILINE)
 CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 DELIMITERS = ",;\t|"
-# Lines that must agree before something nobody called a table is one.
-AGREEING_LINES = 3
+# Rows that must agree before something nobody called a table is one, out of the first.
+AGREEING_LINES, ALL_BUT_FEW, MOST_LINES = 3, 0.95, 50
 # Part of letters that may be controls: old logs and mails have a few.
 FEW = 0.01
 
@@ -93,22 +95,31 @@ def _foreign_xml(text: str) -> str | None:
 def _by_looks(text: str) -> str:
     if len(HTML_TAGS.findall(text)) > max(3, text.count("\n") // 2):
         return types.HTML
-    if likely_delimiter(text) is not None:
+    if _is_table(text):
         return types.CSV
     return types.MARKDOWN if len(MARKDOWN.findall(text)) > 1 else types.TEXT
 
 
-def likely_delimiter(text: str) -> str | None:
-    """Return what stands between the cells of each of the first lines, as often in each; `None`: it is no table."""
-    lines = [line for line in text.splitlines()[:-1] or text.splitlines() if line.strip()][:20]
-    if len(lines) < AGREEING_LINES:
-        return None
-    for delimiter in DELIMITERS:
-        counts = {_outside_quotes(line).count(delimiter) for line in lines}
-        if len(counts) == 1 and counts != {0} and all(". " not in line for line in lines):
-            return delimiter
-    return None
+def _is_table(text: str) -> bool:
+    """Take lines for rows if they agree; sentences may agree in their commas."""
+    delimiter, share = likely_delimiter(text)
+    if share < ALL_BUT_FEW or re.search(r"\w[.!?] \w", text):
+        return False
+    return delimiter != "," or ", " not in text
 
 
-def _outside_quotes(line: str) -> str:
-    return re.sub(r'"[^"]*"', "", line)
+def likely_delimiter(text: str) -> tuple[str, float]:
+    """Return what stands between cells, and the share of the first rows that have as many cells then."""
+    whole_lines = text.splitlines()[:MOST_LINES] if text.endswith("\n") else text.splitlines()[:-1][:MOST_LINES]
+    lines = whole_lines or text.splitlines()[:1]
+    return max(((delimiter, _share_that_agrees(lines, delimiter)) for delimiter in DELIMITERS), key=lambda pair: pair[1])
+
+
+def _share_that_agrees(lines: Sequence[str], delimiter: str) -> float:
+    try:
+        widths = Counter(len(row) for row in csv.reader((f"{line}\n" for line in lines), delimiter=delimiter) if row)
+    except csv.Error:
+        return 0.0
+    width, rows = max(widths.items(), key=lambda pair: pair[1], default=(0, 0))
+    # A few rows agree by chance, as do rows of a single cell.
+    return rows / widths.total() if width > 1 and rows >= AGREEING_LINES else 0.0

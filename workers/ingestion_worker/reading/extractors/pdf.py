@@ -50,7 +50,7 @@ def extract(source: Source) -> Extracted:
     metadata: dict[str, str | int | float | bool] = dict(_properties(document))
     if attached := document.count_attachments():
         warnings.append(f"{attached} files embedded in the PDF were not read: send them by themselves")
-    return Extracted(_pages(document, source, warnings), metadata, warnings, wrapped=True)
+    return Extracted(_pages(document, source, warnings), metadata, warnings, wrapped=True, total=len(document))
 
 
 def _opened(source: Source) -> pypdfium2.PdfDocument:

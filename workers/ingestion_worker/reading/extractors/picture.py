@@ -32,7 +32,7 @@ def extract(source: Source) -> Extracted:
         guard_picture(*image.size)
         metadata: dict[str, str | int | float | bool] = {"width": image.width, "height": image.height}
         frames = _frames(image, source.max_pages)
-    return Extracted((Page(number, "", "none", reason) for number in range(1, frames + 1)), metadata)
+    return Extracted((Page(number, "", "none", reason) for number in range(1, frames + 1)), metadata, total=frames)
 
 
 def _frames(image: Image, most: int) -> int:

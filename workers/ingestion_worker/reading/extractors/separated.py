@@ -42,7 +42,8 @@ def _delimiter(path: Path, charset: Charset) -> str:
     first = beginning.partition("\n")[0]
     if first.lower().startswith("sep=") and len(first.strip()) > len("sep="):
         return first[len("sep=")]
-    return likely_delimiter(beginning) or max(DELIMITERS, key=beginning.count)
+    delimiter, share = likely_delimiter(beginning)
+    return delimiter if share else max(DELIMITERS, key=first.count)
 
 
 def _rows(path: Path, charset: Charset, delimiter: str) -> Iterator[Row]:
