@@ -178,11 +178,10 @@ async def lines_in(picture: bytes) -> list[list[Box]]:
 
 def blocks_of(lines: list[list[Box]], size: tuple[int, int]) -> list[dict[str, Any]]:
     """Write down a page, its lines and their words, as Textract does: downwards, whatever the columns."""
-    blocks: list[dict[str, Any]] = [{"BlockType": "PAGE", "Id": "page"}]
-    for line in sorted((around(words) for words in lines), key=lambda box: box.top):
-        blocks.append(block("LINE", line, size))
-    blocks.extend(block("WORD", word, size) for words in lines for word in words)
-    return blocks
+    downwards = sorted((around(words) for words in lines), key=lambda box: box.top)
+    found = [block("LINE", line, size) for line in downwards]
+    found += [block("WORD", word, size) for words in lines for word in words]
+    return [{"BlockType": "PAGE", "Id": "page"}, *found]
 
 
 def around(words: list[Box]) -> Box:

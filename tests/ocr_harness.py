@@ -34,8 +34,8 @@ class InThreads:
         order: Mapping[str, Any],
         folder: Path,
         *,
-        seconds: float | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+        seconds: float | None = None,  # noqa: ARG002  nothing here has a limit
+        on_progress: Callable[[int, int], None] | None = None,  # noqa: ARG002  nobody watches
     ) -> dict[str, Any]:
         self.orders.append((task, dict(order)))
         async with self._free:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from PIL import Image
@@ -16,7 +16,7 @@ from scans import ENGLISH, GERMAN, character_error_rate, noisy, picture, shaded,
 from worker_runtime.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ingestion_worker.ocr.engine import Recognised
@@ -27,9 +27,13 @@ def clean() -> Image.Image:
     return picture(ENGLISH)
 
 
+def no_breaker(dependency: str, seconds: float) -> NoReturn:
+    pytest.fail(f"a program of this machine is no dependency: {dependency}")
+
+
 async def read(folder: Path, page: Image.Image, language: str | None = "eng", **values: Any) -> Recognised:
     page.save(folder / "page-1.png", dpi=(300, 300))
-    async with opened_engine(ocr_settings(**values), InThreads(), lambda *_: pytest.fail("it is no dependency")) as one:
+    async with opened_engine(ocr_settings(**values), InThreads(), no_breaker) as one:
         return await one.recognise(folder, "page-1.png", 1, language)
 
 
@@ -118,33 +122,48 @@ async def test_a_page_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 async def test_only_the_page_s_files_are_left(tmp_path: Path, clean: Image.Image) -> None:
     await read(tmp_path, clean.transpose(Image.Transpose.ROTATE_90), ocr_searchable_pdf=True)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["page-1.json", "page-1.pdf", "page-1.png"]
+    assert names_in(tmp_path) == ["page-1.json", "page-1.pdf", "page-1.png"]
 
 
-async def test_what_a_child_leaves_is_not_trusted(tmp_path: Path) -> None:
-    class Hostile(InThreads):
-        async def run(self, *_: Any, **__: Any) -> dict[str, Any]:
-            await asyncio.to_thread(leave)
-            return {"file": "../../secret"}
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
-    async def expect_crash() -> None:
-        async with opened_engine(ocr_settings(), Hostile(), lambda *_: pytest.fail("no dependency")) as engine:
-            with pytest.raises(DocumentError, match="CRASH"):
-                await engine.recognise(tmp_path, "page-1.png", 1, None)
 
-    left = tmp_path / "page-1.json"
-    secret = tmp_path / "secret"
-    secret.write_text('{"text": "secret", "confidence": 1, "rotated": 0, "attempts": []}')
-    for leave in (
-        lambda: left.symlink_to(secret),
-        lambda: left.write_text('{"text": 5, "confidence": 1, "rotated": 0, "attempts": []}'),
-        lambda: left.write_text("[" * 100_000),
-        lambda: left.unlink(),
-    ):
-        left.unlink(missing_ok=True)
-        if leave.__code__.co_names[-1] == "unlink":
-            left.touch()
-        await expect_crash()
+class Leaves(InThreads):
+    """Children that are in somebody else's hands, and leave what that wants."""
+
+    def __init__(self, leave: Callable[[Path], object]) -> None:
+        super().__init__()
+        self.leave = leave
+
+    async def run(self, task: str, order: Mapping[str, Any], folder: Path, **_: Any) -> dict[str, Any]:
+        del task, order
+        self.leave(folder / "page-1.json")
+        return {"file": "../../secret"}
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda left: left.symlink_to(left.with_name("secret")),
+        lambda left: left.write_text('{"text": 5, "confidence": 1, "rotated": 0, "attempts": []}'),
+        lambda left: left.write_text('{"text": "", "confidence": "all", "rotated": 0, "attempts": []}'),
+        lambda left: left.write_text("[" * 100_000),
+        lambda left: left.mkdir(),
+        os.mkfifo,
+        lambda left: os.truncate(left, 9_000_000) if left.write_text("{}") else None,
+        lambda _: None,
+    ],
+    ids=["a link", "no text", "no number", "brackets", "a folder", "a pipe", "much", "nothing"],
+)
+async def test_what_a_child_leaves_is_not_trusted(tmp_path: Path, leave: Callable[[Path], object]) -> None:
+    (tmp_path / "secret").write_text('{"text": "secret", "confidence": 1, "rotated": 0, "attempts": []}')
+
+    async with opened_engine(ocr_settings(), Leaves(leave), no_breaker) as engine:
+        with pytest.raises(DocumentError) as refused:
+            await engine.recognise(tmp_path, "page-1.png", 1, None)
+
+    assert refused.value.problem is Problem.CRASH
 
 
 def test_a_damaged_picture_is_told(tmp_path: Path) -> None:
@@ -171,7 +190,7 @@ def test_the_configured_program_wins_then_the_path_then_the_package(
     assert installed_tesseract(ocr_settings()).orientation == on_path.parent
     without_tesseract_on_the_path(monkeypatch)
     packaged = installed_tesseract(ocr_settings())
-    assert (packaged.data, packaged.languages) == (DATA, {"eng", "deu"})
+    assert (packaged.data, packaged.languages) == (DATA, frozenset({"eng", "deu"}))
     assert packaged.orientation is not None
 
 

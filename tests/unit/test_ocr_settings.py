@@ -15,12 +15,6 @@ AWS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_aws_login(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def loaded(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> IngestionSettings:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
