@@ -5,6 +5,7 @@ No font of the system takes part: PDFium carries those that every reader of PDF 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import unicodedata
@@ -53,13 +54,21 @@ A4 = (595, 842)
 MARGIN, LEADING = 70, 1.35
 
 
-def pdf(*pages: str, font: str = "Times-Roman", points: float = 11, box: tuple[float, float] = A4) -> bytes:
+def pdf(
+    *pages: str,
+    font: str = "Times-Roman",
+    points: float = 11,
+    box: tuple[float, float] = A4,
+    password: str | None = None,
+) -> bytes:
     """Return a PDF of these pages, a line of text a line on paper."""
+    lock = Lock(password) if password else None
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b""]
     objects.append(f"<< /Type /Font /Subtype /Type1 /BaseFont /{font} /Encoding /WinAnsiEncoding >>".encode())
     kids = []
     for text in pages:
         content = _typeset(text, points, box[1])
+        content = lock.closed(content, len(objects) + 1) if lock else content
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content))
         objects.append(
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %g %g] /Contents %d 0 R "
@@ -67,7 +76,42 @@ def pdf(*pages: str, font: str = "Times-Roman", points: float = 11, box: tuple[f
         )
         kids.append(b"%d 0 R" % len(objects))
     objects[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))
-    return _file_of(objects)
+    return _file_of([*objects, lock.dictionary] if lock else objects, lock.trailer(len(objects) + 1) if lock else b"")
+
+
+class Lock:
+    """The oldest encryption that PDF has (revision 2: RC4, 40 bits), for a document that needs a password."""
+
+    ID, PERMISSIONS = b"0123456789abcdef", -4
+    PADDING = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
+
+    def __init__(self, password: str) -> None:
+        padded = (password.encode("latin-1") + self.PADDING)[:32]
+        owner = rc4(hashlib.md5(padded).digest()[:5], padded)
+        permissions = self.PERMISSIONS.to_bytes(4, "little", signed=True)
+        self._key = hashlib.md5(padded + owner + permissions + self.ID).digest()[:5]
+        proofs = (owner.hex().encode(), rc4(self._key, self.PADDING).hex().encode(), self.PERMISSIONS)
+        self.dictionary = b"<< /Filter /Standard /V 1 /R 2 /O <%s> /U <%s> /P %d >>" % proofs
+
+    def closed(self, content: bytes, number: int) -> bytes:
+        return rc4(hashlib.md5(self._key + number.to_bytes(3, "little") + b"\0\0").digest()[:10], content)
+
+    def trailer(self, number: int) -> bytes:
+        return b" /Encrypt %d 0 R /ID [<%s> <%s>]" % (number, self.ID.hex().encode(), self.ID.hex().encode())
+
+
+def rc4(key: bytes, content: bytes) -> bytes:
+    state, j = list(range(256)), 0
+    for i in range(256):
+        j = (j + state[i] + key[i % len(key)]) % 256
+        state[i], state[j] = state[j], state[i]
+    out, i, j = bytearray(), 0, 0
+    for byte in content:
+        i = (i + 1) % 256
+        j = (j + state[i]) % 256
+        state[i], state[j] = state[j], state[i]
+        out.append(byte ^ state[(state[i] + state[j]) % 256])
+    return bytes(out)
 
 
 def _typeset(text: str, points: float, height: float) -> bytes:
@@ -80,7 +124,7 @@ def _typeset(text: str, points: float, height: float) -> bytes:
     return start + lines + b"\nET"
 
 
-def _file_of(objects: Sequence[bytes]) -> bytes:
+def _file_of(objects: Sequence[bytes], trailer: bytes) -> bytes:
     out, places = io.BytesIO(), []
     out.write(b"%PDF-1.4\n")
     for number, body in enumerate(objects, 1):
@@ -89,7 +133,8 @@ def _file_of(objects: Sequence[bytes]) -> bytes:
     start = out.tell()
     out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
     out.writelines(b"%010d 00000 n \n" % place for place in places)
-    out.write(b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start))
+    out.write(b"trailer << /Size %d /Root 1 0 R%s >>\n" % (len(objects) + 1, trailer))
+    out.write(b"startxref\n%d\n%%%%EOF\n" % start)
     return out.getvalue()
 
 

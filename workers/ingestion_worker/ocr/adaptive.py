@@ -166,15 +166,18 @@ class Bench:
         return True
 
     def _laid_out(self, way: Way) -> Path:
-        """Write the picture as it is to be read."""
+        """Write the picture as it is to be read, and not how large it is on paper.
+
+        Told more dots per inch than there are, Tesseract leaves out most of a page, and is sure of the rest; told
+        nothing, it goes by the letters.
+        """
         picture = self._picture.transpose(TURNS[way.turned]) if way.turned else self._picture
         if way.enlarged > 1:
             size = (picture.width * way.enlarged, picture.height * way.enlarged)
             picture = picture.resize(size, Image.Resampling.LANCZOS)
         path = self._folder / f"{self._stem}.laid-out.png"
-        dpi = self._picture.info.get("dpi")
-        options: dict[str, Any] = {"dpi": tuple(value * way.enlarged for value in dpi)} if dpi else {}
-        picture.save(path, compress_level=1, **options)
+        picture.info = {}
+        picture.save(path, compress_level=1)
         return path
 
     def _base(self, attempt: int) -> Path:

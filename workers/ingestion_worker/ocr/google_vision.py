@@ -117,10 +117,9 @@ def read_annotation(response: dict[str, Any]) -> Recognised:
             for word in paragraph.get("words", ())
             if "confidence" in word
         ]
-        text = "".join(annotation.get("text", "").splitlines(keepends=True))
+        return Recognised(annotation.get("text", "").strip(), mean_confidence(words))
     except (AttributeError, TypeError, ValueError) as error:
         raise cloud.broken(f"{NAME} answered with something unreadable").error from error
-    return Recognised(text.strip(), mean_confidence(words))
 
 
 @asynccontextmanager

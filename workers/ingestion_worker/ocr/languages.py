@@ -70,4 +70,4 @@ def _names(tag: str) -> list[str]:
     base, *rest = re.split(r"[-_]", tag.lower())
     chinese = ["chi_tra"] if _BY_TWO_LETTERS.get(base) == "chi_sim" and _TRADITIONAL.intersection(rest) else []
     known = _BY_TWO_LETTERS.get(base) or _OTHER_NAMES.get(base) or base
-    return [tag.lower().replace("-", "_"), *chinese, known]
+    return ["_".join([base, *rest]), "_".join([known, *rest]), *chinese, known]

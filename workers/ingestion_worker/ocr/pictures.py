@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["grey_picture", "opened_picture", "page_of"]
 
 # What a decoder is kept for; others are attack surface.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")
+FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "JPEG2000", "PPM")
 # Decoded bytes for each pixel that is allowed in the end: a larger picture is decoded before it is reduced.
 DECODED_BYTES = 4
 # A picture with more than so many times the pixels allowed was not made to be looked at.
 BOMB = 10
 LONGEST_SIDE = 32_767
-USUAL_DPI = range(70, 2401)
 WIDE_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, ZeroDivisionError)
 
@@ -57,7 +56,7 @@ def problems_told() -> Iterator[None]:
 
 
 def page_of(image: Image.Image, number: int, most_pixels: int) -> Image.Image:
-    """Return a page of an opened picture, counted from 1, in grey; its `info` has `dpi` only if that can be true."""
+    """Return a page of an opened picture, counted from 1, in grey, with nothing else that its file may tell."""
     with problems_told():
         return _page_of(image, number, most_pixels)
 
@@ -65,12 +64,11 @@ def page_of(image: Image.Image, number: int, most_pixels: int) -> Image.Image:
 def _page_of(image: Image.Image, number: int, most_pixels: int) -> Image.Image:
     _turn_to(image, number)
     _must_be_affordable(image, most_pixels)
-    dpi = _dpi(image)
     if image.format in {"JPEG", "MPO"}:
         _draft(image, most_pixels)
     upright = ImageOps.exif_transpose(image)
     page = _fitting(_grey(upright), most_pixels)
-    page.info = {"dpi": (dpi, dpi)} if dpi and page.size in {image.size, image.size[::-1]} else {}
+    page.info = {}
     return page
 
 
@@ -85,9 +83,7 @@ def grey_picture(path: Path) -> Image.Image:
     """Return a picture that this process, or one like it, has written."""
     with opened_picture(path) as image:
         image.load()
-        grey = image.convert("L")
-        grey.info = {"dpi": image.info["dpi"]} if "dpi" in image.info else {}
-        return grey
+        return image.convert("L")
 
 
 def _must_be_affordable(image: Image.Image, most_pixels: int) -> None:
@@ -139,11 +135,3 @@ def _fitting(image: Image.Image, most_pixels: int) -> Image.Image:
         return image
     size = (max(1, int(image.width * factor)), max(1, int(image.height * factor)))
     return image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
-
-
-def _dpi(image: Image.Image) -> int | None:
-    try:
-        found = round(float(image.info["dpi"][0]))
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError):
-        return None
-    return found if found in USUAL_DPI and found != 72 else None  # noqa: PLR2004  72 is what programs write unasked

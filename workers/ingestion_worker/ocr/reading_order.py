@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "text_in_reading_order"]
 
-# Shares of the page's width: what divides columns, and what is at least one.
-GUTTER, NARROWEST = 0.015, 0.2
+# Of the page's width: what divides columns.
+GUTTER = 0.015
 # Where a gap is looked for.
 GAPS = [share / 100 for share in range(10, 90)]
 # A page with more is no page of prose.
 MOST_LINES = 1000
-# A column of prose has so many lines, and most fill so much of it; others are tables.
-FEWEST_LINES, FILLED = 3, 0.5
+# A column of prose has so many lines, most of them at least so wide; others are tables.
+FEWEST_LINES, USUAL_WIDTH = 3, 0.15
 # Of the lower one's height: two lines overlap so much if they are one row, and are so far apart if a paragraph ends.
 SAME_ROW, PARAGRAPH = 0.5, 0.9
 
@@ -88,10 +88,7 @@ def _columns(lines: list[Line], gap: float) -> Columns:
 
 
 def _is_prose(lines: list[Line]) -> bool:
-    if len(lines) < FEWEST_LINES:
-        return False
-    width = max(line.right for line in lines) - min(line.left for line in lines)
-    return width >= NARROWEST and median(line.width for line in lines) >= FILLED * width
+    return len(lines) >= FEWEST_LINES and median(line.width for line in lines) >= USUAL_WIDTH
 
 
 def _paragraphs(lines: list[Line]) -> str:

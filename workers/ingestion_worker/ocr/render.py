@@ -47,7 +47,8 @@ def render(desk: Desk) -> dict[str, Any]:
 
     Order: `mediaType`, `password`, `pages` (numbers), `dpi`, `maxPixels`, and optionally `maxSide` and `maxBytes`.
     Writes `page-<n>.png` (`.jpg` with `maxBytes`). Returns `pages`, each with `file`, `width`, `height` and `dpi`
-    (`None`: unknown), and `failed`: pages of which there is no picture, each with `problem` and `sentence`.
+    (`None` for pictures: what their files say of it is often wrong), and `failed`: pages of which there is no picture,
+    each with `problem` and `sentence`.
     """
     order = desk.order
     wanted = Wanted(order["dpi"], order["maxPixels"], order.get("maxSide") or LONGEST_SIDE, order.get("maxBytes"))
@@ -108,7 +109,7 @@ def _of_pdf(document: pypdfium2.PdfDocument, number: int, wanted: Wanted) -> Ima
         raise DocumentError(Problem.CORRUPT, f"page {number} of the PDF is damaged") from error
     except MemoryError as error:
         raise DocumentError(Problem.OOM, f"page {number} does not fit into memory") from error
-    picture.info = {"dpi": (dpi, dpi)}
+    picture.info = {"dpi": dpi}
     return picture
 
 
@@ -132,14 +133,14 @@ def _of_picture(image: Image.Image, number: int, wanted: Wanted) -> Image.Image:
 
 
 def _saved(picture: Image.Image, folder: Path, number: int, wanted: Wanted) -> dict[str, Any]:
-    dpi = picture.info.get("dpi")
+    dpi = picture.info.pop("dpi", None)
     if wanted.most_bytes is None:
         path = folder / f"page-{number}.png"
-        picture.save(path, compress_level=1, **({"dpi": dpi} if dpi else {}))
+        picture.save(path, compress_level=1)
     else:
         path = folder / f"page-{number}.jpg"
         picture = _saved_small(picture, path, wanted.most_bytes)
-    return {"file": path.name, "width": picture.width, "height": picture.height, "dpi": round(dpi[0]) if dpi else None}
+    return {"file": path.name, "width": picture.width, "height": picture.height, "dpi": dpi and round(dpi)}
 
 
 def _saved_small(picture: Image.Image, path: Path, most_bytes: int) -> Image.Image:

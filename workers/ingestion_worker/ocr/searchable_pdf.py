@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pypdfium2
+from pypdfium2 import raw
 
 from ingestion_worker.document import SOURCE
 from ingestion_worker.ocr.render import PDF, opened_pdf
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["SEARCHABLE_PDF", "assemble"]
 
 SEARCHABLE_PDF = "searchable.pdf"
+# In points; of a picture nobody knows how large it was on paper.
+A4_LONG_SIDE = 842.0
 
 
 def assemble(desk: Desk) -> dict[str, Any]:
@@ -48,7 +51,22 @@ def _append(made: pypdfium2.PdfDocument, desk: Desk, source: pypdfium2.PdfDocume
         if path.exists():
             with opened_pdf(path, None) as page:
                 made.import_pages(page)
+            _scale(made, source.get_page_size(number - 1) if source is not None else None)
         elif source is not None:
             made.import_pages(source, pages=[number - 1])
     except pypdfium2.PdfiumError as error:
         raise DocumentError(Problem.CORRUPT, f"page {number} cannot be put into another PDF") from error
+
+
+def _scale(made: pypdfium2.PdfDocument, paper: tuple[float, float] | None) -> None:
+    """Make the last page as large as its paper: Tesseract was not told, so that it reads better."""
+    page = made[len(made) - 1]
+    width, height = page.get_size()
+    long = max(paper) if paper else A4_LONG_SIDE
+    scale = long / max(width, height)
+    matrix, clip = raw.FS_MATRIX(scale, 0, 0, scale, 0, 0), raw.FS_RECTF(0, height * scale, width * scale, 0)
+    if not raw.FPDFPage_TransFormWithClip(page.raw, matrix, clip):
+        raise pypdfium2.PdfiumError("a page cannot be scaled")
+    for set_box in (page.set_mediabox, page.set_cropbox):
+        set_box(0, 0, width * scale, height * scale)
+    page.close()
