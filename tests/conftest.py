@@ -40,6 +40,7 @@ PRODUCT_VARIABLES = (
     "CIRCUIT_BREAKER_",
     "DATABASE_URL",
     "EGRESS_",
+    "EMBEDDING_",
     "EMAIL_",
     "ENABLE_",
     "EVENT_HANDLERS",

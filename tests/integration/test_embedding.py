@@ -67,7 +67,7 @@ class Bench:
         self.notes = Notes()
 
     async def run(self, document: str = "d-1", tenant: str = "t-1", **fields: Any) -> Outcome:
-        payload = EmbeddingGeneration(documentId=document, tenantId=tenant, **fields)  # type: ignore[call-arg]
+        payload = EmbeddingGeneration(documentId=document, tenantId=tenant, **fields)
         return await self.handler(job_for(payload, notes=self.notes))  # type: ignore[arg-type]
 
     async def done(self, document: str = "d-1", tenant: str = "t-1", **fields: Any) -> dict[str, Any]:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ingestion_worker.embeddings.embedder import VectorUnusable, unit_vector
-from ingestion_worker.embeddings.openai_replies import FAILURES, failed, refused, unreadable, vectors_in
+from ingestion_worker.embeddings.openai_replies import (
+    FAILURES,
+    failed,
+    of_another_length,
+    refused,
+    unreadable,
+    vectors_in,
+)
 from ingestion_worker.embeddings.wordpiece import uncased
 from worker_runtime.egress import trusted_egress
 
@@ -48,6 +55,8 @@ class OpenAiEmbedder:
         self._http = http
         self._service = service
         self._now = now
+        # Of the vectors so far: a model's never change theirs.
+        self._length: int | None = None
         self.name = service.model
         # Shortened vectors are another model's: they cannot be compared with whole ones.
         self.model = f"{service.model}/{service.dimensions}" if service.dimensions else service.model
@@ -57,8 +66,6 @@ class OpenAiEmbedder:
         found: list[Vector] = []
         for batch in batches(texts):
             found += await self._asked(batch)
-        if len({len(vector) for vector in found}) > 1:
-            raise unreadable("vectors of different lengths")
         return found
 
     async def _asked(self, texts: Sequence[str]) -> list[Vector]:
@@ -81,13 +88,15 @@ class OpenAiEmbedder:
         return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     def _usable(self, vectors: Sequence[Sequence[float]]) -> list[Vector]:
-        wanted = self._service.dimensions or len(vectors[0])
+        wanted = self._service.dimensions or self._length or len(vectors[0])
         if wrong := {len(vector) for vector in vectors} - {wanted}:
-            raise unreadable(f"vectors of {max(wrong)} numbers instead of {wanted}")
+            raise of_another_length(max(wrong), wanted)
         try:
-            return [unit_vector(vector) for vector in vectors]
+            found = [unit_vector(vector) for vector in vectors]
         except VectorUnusable as error:
             raise unreadable(str(error)) from error
+        self._length = wanted
+        return found
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from worker_runtime.egress import EgressReply
 
-__all__ = ["FAILURES", "failed", "refused", "unreadable", "vectors_in"]
+__all__ = ["FAILURES", "failed", "of_another_length", "refused", "unreadable", "vectors_in"]
 
 FAILURES = (EgressRefused, NotReached, NoAnswer)
 OUTAGE_PAUSE_SECONDS = 2.0
@@ -68,8 +68,14 @@ def refused(reply: EgressReply, now: float) -> NotEmbedded:
 
 
 def unreadable(what: str) -> NotEmbedded:
-    """Return what follows from an answer that claims success and is of no use."""
-    return _misconfigured(f"{SERVICE} answered with {what}")
+    """Return what follows from an answer that claims success and is of no use, which may be due to the texts."""
+    return NotEmbedded(Retry("PROVIDER_NOT_UNDERSTOOD", f"{SERVICE} answered with {what}"), Blame.PROVIDER)
+
+
+def of_another_length(found: int, wanted: int) -> NotEmbedded:
+    """Return what follows from vectors that cannot be compared with the others."""
+    sentence = f"{SERVICE} answered with vectors of {found} numbers instead of {wanted}"
+    return _misconfigured(f"{sentence}; look at EMBEDDING_MODEL and EMBEDDING_DIMENSIONS")
 
 
 def vectors_in(body: bytes, count: int) -> list[Sequence[float]]:
