@@ -13,6 +13,4 @@ __all__ = ["IsolationSettings"]
 class IsolationSettings(WorkerSettings):
     """Limits of one document."""
 
-    document_timeout_ms: Milliseconds = Field(
-        60_000, description="time limit of reading one document, or one page by OCR"
-    )
+    document_timeout_ms: Milliseconds = Field(60_000, description="time limit of reading one document, or one page by OCR")
