@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 SECTOR = 512
 FREE, END, FAT_SECTOR = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
@@ -31,7 +32,8 @@ def compound_file(tree: Tree) -> bytes:
     _add(tree, entries, 0)
     sectors: list[bytes] = []
     fat: list[int] = []
-    mini, mini_fat = bytearray(), []
+    mini = bytearray()
+    mini_fat: list[int] = []
     for entry in entries[1:]:
         if entry.kind != 2:
             continue
@@ -53,7 +55,27 @@ def compound_file(tree: Tree) -> bytes:
     places = list(range(len(fat), len(fat) + fat_sectors))
     fat += [FAT_SECTOR] * fat_sectors
     table = struct.pack(f"<{len(fat)}I", *fat).ljust(fat_sectors * SECTOR, b"\xff")
-    header = MAGIC + bytes(16) + struct.pack("<HHHHH6xIIIIIIIII", 0x3E, 3, 0xFFFE, 9, 6, 0, fat_sectors, directory_start, 0, CUTOFF, mini_start, -(-len(mini_fat) * 4 // SECTOR), END, 0)
+    header = (
+        MAGIC
+        + bytes(16)
+        + struct.pack(
+            "<HHHHH6xIIIIIIIII",
+            0x3E,
+            3,
+            0xFFFE,
+            9,
+            6,
+            0,
+            fat_sectors,
+            directory_start,
+            0,
+            CUTOFF,
+            mini_start,
+            -(-len(mini_fat) * 4 // SECTOR),
+            END,
+            0,
+        )
+    )
     difat = struct.pack("<109I", *(places + [FREE] * (109 - len(places))))
     return header + difat + b"".join(sectors) + table
 
@@ -70,7 +92,7 @@ def _add(tree: Tree, entries: list[_Entry], parent: int) -> None:
             _add(content, entries, len(entries) - 1)
     if numbers:
         entries[parent].child = numbers[0]
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(numbers):
         entries[before].right = after
 
 

@@ -50,7 +50,8 @@ def old_sheet() -> bytes:
     where = len(begin) + 4 + 6 + len(name) + len(shared) + len(end)
     book = begin + _record(0x0085, struct.pack("<IH", where, 0) + name) + shared + end
     cells = b"".join(
-        _record(0x00FD, struct.pack("<HHHI", row, column, 0, string)) for row, column, string in ((0, 0, 0), (0, 1, 1), (1, 0, 2))
+        _record(0x00FD, struct.pack("<HHHI", row, column, 0, string))
+        for row, column, string in ((0, 0, 0), (0, 1, 1), (1, 0, 2))
     )
     cells += _record(0x0203, struct.pack("<HHHd", 1, 1, 0, 0.25))
     sheet = _record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0010, 0, 0, 0, 0)) + cells + end
@@ -63,7 +64,11 @@ def old_presentation(text: str) -> bytes:
     def atom(kind: int, content: bytes, version: int = 0) -> bytes:
         return struct.pack("<HHI", version, kind, len(content)) + content
 
-    listed = atom(1011, struct.pack("<IIIII", 1, 0, 0, 256, 0)) + atom(3999, struct.pack("<I", 1)) + atom(4000, text.encode("utf-16-le"))
+    listed = (
+        atom(1011, struct.pack("<IIIII", 1, 0, 0, 256, 0))
+        + atom(3999, struct.pack("<I", 1))
+        + atom(4000, text.encode("utf-16-le"))
+    )
     document = atom(1000, atom(4080, listed, 0xF), 0xF)
     slide = atom(1006, atom(1007, bytes(24)), 0xF)
     user = struct.pack("<IIII", 20, 0xE391C05F, 0, 0)

@@ -11,20 +11,31 @@ from functools import cache
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+import docx as word
+import openpyxl
+import pptx as powerpoint
+from msoffcrypto.format.ooxml import OOXMLFile
+from PIL import Image, ImageDraw
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+
 from old_office_documents import old_presentation, old_sheet, old_text
 from outlook_mails import outlook_mail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-PARAGRAPHS = (
-    "The agreement between Müller & Söhne GmbH and the customer begins on the first day of March and ends after three "
-    "years, unless one of them gives notice in writing six months before. Neither needs a reason for it.",
-    "All prices are in euros and without taxes. The customer pays within thirty days of the date of each invoice; after "
-    "that the supplier may ask for interest, which is eight percent above the rate of the central bank.",
-    "Where a delivery is late, the customer tells the supplier so, and names a day by which it must arrive. What cannot "
-    "be delivered by then may be bought elsewhere, and the supplier bears what it costs beyond the price.",
-)
+AGREEMENT = """\
+The agreement between Müller & Söhne GmbH and the customer begins on the first day of March and ends after three years,
+unless one of them gives notice in writing six months before. Neither needs a reason for it.
+
+All prices are in euros and without taxes. The customer pays within thirty days of the date of each invoice; after that
+the supplier may ask for interest, which is eight percent above the rate of the central bank.
+
+Where a delivery is late, the customer tells the supplier so, and names a day by which it must arrive. What cannot be
+delivered by then may be bought elsewhere, and the supplier bears what it costs beyond the price."""
+PARAGRAPHS = tuple(paragraph.replace("\n", " ") for paragraph in AGREEMENT.split("\n\n"))
 PASSWORD = "correct horse"
 
 
@@ -54,12 +65,10 @@ def zipped(parts: dict[str, str | bytes], *, first_stored: bool = False) -> byte
     return out.getvalue()
 
 
-def pdf(pages: Sequence[str] = PARAGRAPHS, *, password: str | None = None, hidden: bool = False, picture: bool = False) -> bytes:
+def pdf(
+    pages: Sequence[str] = PARAGRAPHS, *, password: str | None = None, hidden: bool = False, picture: bool = False
+) -> bytes:
     """Write a page for each text, in lines of seventy characters."""
-    from reportlab.lib.pdfencrypt import StandardEncryption
-    from reportlab.lib.utils import ImageReader
-    from reportlab.pdfgen.canvas import Canvas
-
     out = io.BytesIO()
     encryption = StandardEncryption(password, strength=128) if password else None
     canvas = Canvas(out, invariant=True, encrypt=encryption)
@@ -80,8 +89,6 @@ def pdf(pages: Sequence[str] = PARAGRAPHS, *, password: str | None = None, hidde
 
 def filled_form() -> bytes:
     """Write a PDF with a form that somebody has filled in."""
-    from reportlab.pdfgen.canvas import Canvas
-
     out = io.BytesIO()
     canvas = Canvas(out, invariant=True)
     canvas.drawString(72, 760, "Name of the customer:")
@@ -92,8 +99,6 @@ def filled_form() -> bytes:
 
 def docx() -> bytes:
     """Write headings, a list, a table, a page break, a header and a footer."""
-    import docx as word
-
     document = word.Document()
     document.core_properties.title = "The agreement"
     document.core_properties.author = "Ada Lovelace"
@@ -104,7 +109,7 @@ def docx() -> bytes:
     document.add_paragraph(PARAGRAPHS[0])
     document.add_heading("Payment", 2)
     document.add_paragraph("First item", style="List Bullet")
-    document.add_page_break()
+    document.add_page_break()  # type: ignore[no-untyped-call]
     document.add_paragraph(PARAGRAPHS[1])
     table = document.add_table(rows=2, cols=2)
     for row, cells in zip(table.rows, (("Part", "Price"), ("Bolt | M8", "0.25")), strict=True):
@@ -123,13 +128,15 @@ DOCX_PAGES = (
 
 def xlsx() -> bytes:
     """Write two sheets with texts, numbers, dates, a formula and an empty row and column."""
-    import openpyxl
-
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
     sheet.title = "Prices"
-    for row in (["Part", "Price", "Since"], ["Bolt", 0.25, date(2026, 3, 1)], ["Müller's nut", 1200, date(2025, 12, 24)]):
+    for row in (
+        ["Part", "Price", "Since"],
+        ["Bolt", 0.25, date(2026, 3, 1)],
+        ["Müller's nut", 1200, date(2025, 12, 24)],
+    ):
         sheet.append(row)
     other = book.create_sheet("Totals")
     other["B2"], other["D9"] = "Sum", True
@@ -147,8 +154,6 @@ XLSX_PAGES = (
 
 def pptx() -> bytes:
     """Write two slides, one with notes and one with a table."""
-    import pptx as powerpoint
-
     show = powerpoint.Presentation()
     slide = show.slides.add_slide(show.slide_layouts[1])
     slide.shapes.title.text = "Our agreement"
@@ -187,7 +192,8 @@ def open_document(kind: str, body: str, styles: str = "") -> bytes:
     media_type = f"application/vnd.oasis.opendocument.{kind}"
     parts: dict[str, str | bytes] = {
         "mimetype": media_type,
-        "content.xml": f"{head}<office:document-content {ODF}><office:body>{body}</office:body></office:document-content>",
+        "content.xml": f"{head}<office:document-content {ODF}><office:body>{body}</office:body>"
+        "</office:document-content>",
         "styles.xml": f"{head}<office:document-styles {ODF}>{styles}</office:document-styles>",
         "meta.xml": f'{head}<office:document-meta {ODF} xmlns:dc="http://purl.org/dc/elements/1.1/"><office:meta>'
         "<dc:title>The agreement</dc:title><meta:initial-creator>Ada Lovelace</meta:initial-creator>"
@@ -206,7 +212,7 @@ def odt() -> bytes:
     return open_document(
         "text",
         f'<office:text><text:tracked-changes>gone</text:tracked-changes><text:h text:outline-level="2">Terms</text:h>'
-        f"<text:p>{escaped(PARAGRAPHS[0])}</text:p><text:list><text:list-item><text:p>First<text:s text:c=\"2\"/>item"
+        f'<text:p>{escaped(PARAGRAPHS[0])}</text:p><text:list><text:list-item><text:p>First<text:s text:c="2"/>item'
         f"</text:p></text:list-item></text:list><table:table><table:table-row><table:table-cell><text:p>Part</text:p>"
         f"</table:table-cell><table:table-cell><text:p>Price</text:p></table:table-cell></table:table-row>"
         f"</table:table><text:soft-page-break/><text:p>{PARAGRAPHS[1]}</text:p></office:text>",
@@ -224,7 +230,7 @@ def ods() -> bytes:
     return open_document(
         "spreadsheet",
         f'<office:spreadsheet><table:table table:name="Prices"><table:table-row>{cell("Part")}{cell("Price")}{empty}'
-        f'</table:table-row><table:table-row>{cell("Bolt")}{cell("0.25")}</table:table-row>{rest}</table:table>'
+        f"</table:table-row><table:table-row>{cell('Bolt')}{cell('0.25')}</table:table-row>{rest}</table:table>"
         f'<table:table table:name="Totals"><table:table-row>{cell("Sum")}</table:table-row></table:table>'
         "</office:spreadsheet>",
     )
@@ -232,7 +238,7 @@ def ods() -> bytes:
 
 def odp() -> bytes:
     slides = "".join(
-        f'<draw:page><draw:frame><draw:text-box><text:p>{escaped(text)}</text:p></draw:text-box></draw:frame></draw:page>'
+        f"<draw:page><draw:frame><draw:text-box><text:p>{escaped(text)}</text:p></draw:text-box></draw:frame></draw:page>"
         for text in PARAGRAPHS[:2]
     )
     return open_document("presentation", f"<office:presentation>{slides}</office:presentation>")
@@ -242,7 +248,8 @@ def rtf() -> bytes:
     text = "".join(f"\\u{ord(c)}?" if ord(c) > 127 else c for c in PARAGRAPHS[0])
     return (
         r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0 Times New Roman;}}{\info{\title The agreement}}\f0\fs24 "
-        + text + r"\par Caf\'e9 au lait\par}"
+        + text
+        + r"\par Caf\'e9 au lait\par}"
     ).encode("ascii")
 
 
@@ -268,7 +275,7 @@ def markdown() -> bytes:
 
 
 def csv() -> bytes:
-    return "Part;Price;Remark\r\nBolt;0,25;\"for a\r\nnut; or two\"\r\nMüller;1200;|\r\n".encode("cp1252")
+    return 'Part;Price;Remark\r\nBolt;0,25;"for a\r\nnut; or two"\r\nMüller;1200;|\r\n'.encode("cp1252")
 
 
 CSV_TEXT = "Part Price Remark Bolt 0,25 for a nut; or two Müller 1200 \\|"
@@ -276,8 +283,6 @@ CSV_TEXT = "Part Price Remark Bolt 0,25 for a nut; or two Müller 1200 \\|"
 
 def image(kind: str = "PNG", frames: int = 1) -> bytes:
     """Draw a page of writing."""
-    from PIL import Image, ImageDraw
-
     pictures = []
     for number in range(frames):
         picture = Image.new("L", (620, 877), 255)
@@ -348,8 +353,6 @@ EML_PAGES = (
 
 def locked(content: bytes) -> bytes:
     """Lock an Office document with the password."""
-    from msoffcrypto.format.ooxml import OOXMLFile
-
     out = io.BytesIO()
     OOXMLFile(io.BytesIO(content)).encrypt(PASSWORD, out)
     return out.getvalue()
@@ -365,7 +368,12 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
     ("agreement.docx", f"{OFFICE}.wordprocessingml.document", docx, DOCX_PAGES),
     ("prices.xlsx", f"{OFFICE}.spreadsheetml.sheet", xlsx, XLSX_PAGES),
     ("slides.pptx", f"{OFFICE}.presentationml.presentation", pptx, PPTX_PAGES),
-    ("agreement.odt", f"{OPEN}.text", odt, (f"Confidential draft Terms {PARAGRAPHS[0]} First item Part Price", PARAGRAPHS[1])),
+    (
+        "agreement.odt",
+        f"{OPEN}.text",
+        odt,
+        (f"Confidential draft Terms {PARAGRAPHS[0]} First item Part Price", PARAGRAPHS[1]),
+    ),
     ("prices.ods", f"{OPEN}.spreadsheet", ods, ("Prices Part Price Bolt 0.25", "Totals Sum")),
     ("slides.odp", f"{OPEN}.presentation", odp, PARAGRAPHS[:2]),
     ("agreement.rtf", "application/rtf", rtf, (f"{PARAGRAPHS[0]} Café au lait",)),
@@ -378,14 +386,20 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
         (f"Terms {PARAGRAPHS[0]} First item Second item Payment {PARAGRAPHS[1]}",),
     ),
     ("prices.csv", "text/csv", csv, (CSV_TEXT,)),
-    ("agreement.epub", "application/epub+zip", epub, tuple(f"Chapter {n} {text}" for n, text in enumerate(PARAGRAPHS, 1))),
+    (
+        "agreement.epub",
+        "application/epub+zip",
+        epub,
+        tuple(f"Chapter {n} {text}" for n, text in enumerate(PARAGRAPHS, 1)),
+    ),
     ("agreement.eml", "message/rfc822", eml, EML_PAGES),
     (
         "agreement.msg",
         "application/vnd.ms-outlook",
         lambda: outlook_mail("The agreement, signed", PARAGRAPHS[0], {"prices.csv": csv()}),
         (
-            f"The agreement, signed From: Jürgen Groß <jg@example.com> To: Ada Date: 2026-03-01 12:00:00+00:00 {PARAGRAPHS[0]}",
+            "The agreement, signed From: Jürgen Groß <jg@example.com> To: Ada Date: 2026-03-01 12:00:00+00:00 "
+            + PARAGRAPHS[0],
             f"Attachment: prices.csv {CSV_TEXT}",
         ),
     ),
@@ -393,7 +407,14 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
     ("prices.xls", "application/vnd.ms-excel", old_sheet, ("Prices Part Price Bolt 0.25",)),
     ("slides.ppt", "application/vnd.ms-powerpoint", lambda: old_presentation(PARAGRAPHS[0]), (PARAGRAPHS[0],)),
 )
-_PICTURES = (("png", "PNG", 1), ("jpeg", "JPEG", 1), ("gif", "GIF", 1), ("bmp", "BMP", 1), ("webp", "WEBP", 1), ("tiff", "TIFF", 3))
+_PICTURES = (
+    ("png", "PNG", 1),
+    ("jpeg", "JPEG", 1),
+    ("gif", "GIF", 1),
+    ("bmp", "BMP", 1),
+    ("webp", "WEBP", 1),
+    ("tiff", "TIFF", 3),
+)
 
 
 @cache

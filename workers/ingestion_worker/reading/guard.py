@@ -37,7 +37,9 @@ def guard_zip(path: Path) -> None:
 
 def _guard_ratio(unfolded: int, packed: int) -> None:
     if unfolded > CARELESS_UNFOLDED and unfolded > packed * MOST_RATIO:
-        raise DocumentError(Problem.BOMB, f"it unfolds to {unfolded // packed} times its size; {MOST_RATIO} is accepted")
+        raise DocumentError(
+            Problem.BOMB, f"it unfolds to {unfolded // packed} times its size; {MOST_RATIO} is accepted"
+        )
     if unfolded > MOST_UNFOLDED:
         raise DocumentError(Problem.TOO_LARGE, f"it unfolds to {unfolded} bytes; {MOST_UNFOLDED} are accepted")
 

@@ -10,7 +10,9 @@ __all__ = ["normalise"]
 # PDFium marks a word divided at the end of a line with U+0002 or U+FFFE; others leave a soft hyphen.
 DIVIDED = re.compile("[\x02\u00ad\ufffe][ \t]*\n[ \t]*")
 # Controls (PostgreSQL refuses NUL), soft hyphens, zero-width spaces, directions that hide text, byte order marks.
-NOISE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
+NOISE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
+)
 SURROGATES = re.compile("[\ud800-\udfff]")
 SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
 LIGATURES = re.compile("[\ufb00-\ufb06]")
@@ -19,7 +21,7 @@ TRAILING = re.compile("[ \t]+(?=\n|$)")
 BLANK_LINES = re.compile("\n{3,}")
 
 # A line that begins like this stands by itself: headings, items, tables, quotations, code.
-STRUCTURE = re.compile(r"[#>|`~•‣▪●◦–—*+·-]|\(?[0-9a-zA-Z]{1,3}[.)]\s|\s{2,}|\t")
+STRUCTURE = re.compile(r"[#>|`~•‣▪●◦\u2013\u2014*+·-]|\(?[0-9a-zA-Z]{1,3}[.)]\s|\s{2,}|\t")
 # Lines shorter than this are lists and addresses, whatever the others look like.
 SHORTEST_FULL_LINE = 25
 # A line that reaches so far to the right ended because the paper did.
@@ -49,7 +51,12 @@ def _unwrapped(text: str) -> str:
     joined = lines[:1]
     length = len(lines[0])  # Of the last line as it was, not of the paragraph it is part of by now.
     for line in lines[1:]:
-        if line and length >= full and not STRUCTURE.match(line) and not _ends_paragraph(joined[-1], line, length, full):
+        if (
+            line
+            and length >= full
+            and not STRUCTURE.match(line)
+            and not _ends_paragraph(joined[-1], line, length, full)
+        ):
             joined[-1] = _join(joined[-1], line)
         else:
             joined.append(line)

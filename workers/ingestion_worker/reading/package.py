@@ -92,7 +92,9 @@ class Package:
                 event.attributes.get("Type", "").rpartition("/")[2], _target(folder, event.attributes.get("Target", ""))
             )
             for event in self.events(relations)
-            if event.kind == "start" and event.name == "Relationship" and event.attributes.get("TargetMode") != "External"
+            if event.kind == "start"
+            and event.name == "Relationship"
+            and event.attributes.get("TargetMode") != "External"
         }
 
     def first_related(self, part: str, kind: str) -> str | None:

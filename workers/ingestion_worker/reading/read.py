@@ -105,9 +105,7 @@ def _refuse_empty(tally: _Tally, order: Mapping[str, Any]) -> None:
     raise DocumentError(Problem.EMPTY, f"nothing is written in it{off}: is it the right file?")
 
 
-def _result(
-    desk: Desk, source: Source, identified: Identified, extracted: Extracted, tally: _Tally
-) -> dict[str, Any]:
+def _result(desk: Desk, source: Source, identified: Identified, extracted: Extracted, tally: _Tally) -> dict[str, Any]:
     desk.report(tally.pages, tally.pages)
     warnings = list(chain(_corrected(identified.declared, source.media_type), extracted.warnings))
     return {

@@ -38,9 +38,9 @@ def xml_events(file: IO[bytes]) -> Iterator[XmlEvent]:
     parser.EntityDeclHandler = _refuse_entity
     parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
     while piece := file.read(PIECE):
-        parser.Parse(piece, False)
+        parser.Parse(piece)
         yield from gathered.taken()
-    parser.Parse(b"", True)
+    parser.Parse(b"", True)  # noqa: FBT003  that was the last piece
     yield from gathered.taken()
 
 

@@ -72,13 +72,15 @@ class _Storage:
         return [(text_of_compressed_rtf(rtf), False)] if rtf else []
 
     def _attachments(self) -> list[Attachment]:
-        folders = sorted({
-            entry[len(self._place)]
-            for entry in self._file.listdir()
-            if len(entry) > len(self._place) + 1
-            and tuple(entry[: len(self._place)]) == self._place
-            and entry[len(self._place)].lower().startswith("__attach_version1.0_")
-        })
+        folders = sorted(
+            {
+                entry[len(self._place)]
+                for entry in self._file.listdir()
+                if len(entry) > len(self._place) + 1
+                and tuple(entry[: len(self._place)]) == self._place
+                and entry[len(self._place)].lower().startswith("__attach_version1.0_")
+            }
+        )
         found = (_Storage(self._file, (*self._place, folder)).attachment() for folder in folders)
         return [attachment for attachment in found if attachment is not None]
 

@@ -62,9 +62,7 @@ def _opened(source: Source) -> pypdfium2.PdfDocument:
     if not count:
         raise DocumentError(Problem.CORRUPT, "the PDF has no pages that could be found: export or upload it again")
     if count > source.max_pages:
-        raise DocumentError(
-            Problem.TOO_LARGE, f"it has {count} pages; DOCUMENT_MAX_PAGES allows {source.max_pages}"
-        )
+        raise DocumentError(Problem.TOO_LARGE, f"it has {count} pages; DOCUMENT_MAX_PAGES allows {source.max_pages}")
     return document
 
 

@@ -55,5 +55,14 @@ def _typed() -> Iterator[None]:
 
     try:
         yield
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError) as e:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        ValueError,
+        SyntaxError,
+        TypeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+    ) as e:
         raise DocumentError(Problem.CORRUPT, "the picture is damaged: export or upload it again") from e

@@ -64,6 +64,8 @@ def _lines(pieces: Iterator[str]) -> Iterator[str]:
         *lines, rest = (rest + piece.replace("\0", "")).splitlines(keepends=True) or [""]
         yield from lines
         if len(rest) > LONGEST_LINE:
-            raise DocumentError(Problem.TOO_LARGE, f"a line has more than {LONGEST_LINE} characters: is it a table at all?")
+            raise DocumentError(
+                Problem.TOO_LARGE, f"a line has more than {LONGEST_LINE} characters: is it a table at all?"
+            )
     if rest:
         yield rest
