@@ -90,6 +90,20 @@ async def test_every_page_is_handed_over_once_and_few_pictures_are_there_at_once
     assert names_in(tmp_path) == ["source"]
 
 
+async def test_pictures_wait_for_readers(reader: Reader, tmp_path: Path) -> None:
+    reader.hangs = set(range(1, 31))
+    task = asyncio.create_task(reader.read(*range(1, 31)))
+    async with asyncio.timeout(30):
+        while len(names_in(tmp_path)) < AHEAD + 1:  # noqa: ASYNC110  files have no event
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)  # What must not happen has no event either: a ninth picture.
+
+    assert len(names_in(tmp_path)) == AHEAD + 1
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_page_without_text_has_no_confidence_and_one_that_had_some_keeps_it(
     reader: Reader, tmp_path: Path
 ) -> None:
