@@ -35,6 +35,7 @@ EXTERNAL_REDIS = os.environ.get("REDIS_URL")
 EXTERNAL_POSTGRES = os.environ.get("DATABASE_URL")
 
 PRODUCT_VARIABLES = (
+    "AWS_",
     "CALLBACK_",
     "CIRCUIT_BREAKER_",
     "DATABASE_URL",
@@ -44,12 +45,14 @@ PRODUCT_VARIABLES = (
     "ENABLE_",
     "EVENT_HANDLERS",
     "EVENT_RULES_FILE",
+    "GOOGLE_VISION_",
     "HEALTH_",
     "JOB_QUEUE_",
     "LOG_",
     "LOOP_STALL_LIMIT_MS",
     "MAX_DEFER_AGE_MS",
     "MESSAGEBIRD_",
+    "OCR_",
     "OPS_TOKEN",
     "OTEL_",
     "OUTBOX_",
@@ -66,6 +69,7 @@ PRODUCT_VARIABLES = (
     "WEBHOOK_",
     "SLACK_",
     "TENANT_",
+    "TESSERACT_CMD",
     "TWILIO_",
 )
 

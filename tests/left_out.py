@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEBIAN_PACKAGES = {
+    "bwrap": "bubblewrap",
     "node": "nodejs",
     "promtool": "prometheus",
     "psql": "postgresql-client",

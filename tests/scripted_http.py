@@ -26,6 +26,7 @@ class Action(Enum):
     DRIP = "answer 200 and send its body byte by byte, for ever"
     DRIP_HEAD = "send a header byte by byte, for ever"
     HANG_IN_BODY = "answer 200, send half of the body and no more"
+    BREAK_OFF = "answer 200, send half of the body and close the connection"
     ENDLESS = "answer 200 with a body that never ends, as fast as it is read"
     GARBLE = "answer what is not HTTP"
     ANSWER_AND_CLOSE = "answer 200 as if the connection would be kept, and close it"
@@ -36,6 +37,7 @@ CLOSE = Action.CLOSE
 DRIP = Action.DRIP
 DRIP_HEAD = Action.DRIP_HEAD
 HANG_IN_BODY = Action.HANG_IN_BODY
+BREAK_OFF = Action.BREAK_OFF
 ENDLESS = Action.ENDLESS
 GARBLE = Action.GARBLE
 ANSWER_AND_CLOSE = Action.ANSWER_AND_CLOSE
@@ -52,6 +54,7 @@ AT_ONCE = {
     Action.DRIP: b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
     Action.DRIP_HEAD: b"HTTP/1.1 200 OK\r\nX-Slow: ",
     Action.HANG_IN_BODY: b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+    Action.BREAK_OFF: b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
     Action.ENDLESS: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     Action.GARBLE: b"220 mail.example.com ESMTP\r\n\r\n",
     Action.ANSWER_AND_CLOSE: answer(),

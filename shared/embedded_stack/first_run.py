@@ -1,4 +1,4 @@
-"""`./dev run`: real servers, both workers, twenty committed events, an SMS, a webhook, and what became of them."""
+"""`./dev run`: real servers, the workers, events, an SMS, a webhook, documents, and what became of all of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 import psycopg
 
 from embedded_stack.binaries import ProgramMissingError
+from embedded_stack.documents import Document, found_documents, queue_documents
+from embedded_stack.documents import table as document_table
 from embedded_stack.journey import NOTIFICATION_HEADER, Journey, settled_journeys, table
 from embedded_stack.other_channels import Message, queue_messages, settled, wait_until_put_off
 from embedded_stack.other_channels import table as message_table
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 DATA = Path(".data")
 ARRIVAL_SECONDS = 90.0
 SETTLING_SECONDS = 15.0
+READING_SECONDS = 60.0
 PUT_OFF_SECONDS = 5.0
 CHECK_SECONDS = 0.5
 SIGNAL_BASE = 128
@@ -56,6 +59,7 @@ class Result:
 
     journeys: list[Journey]
     messages: list[Message]
+    documents: list[Document]
     elapsed_ms: int
 
     @property
@@ -68,6 +72,7 @@ class Result:
                 if not one.is_complete
             ),
             *(f"{one.channel} {one.job_id}: {one.stopped_at}" for one in self.messages if not one.is_complete),
+            *(f"{one.name}: {one.stopped_at}" for one in self.documents if not one.is_complete),
         ]
 
     def as_json(self) -> str:
@@ -81,6 +86,7 @@ class Result:
             "emails": emails,
             "sms": arrived.count("SMS"),
             "webhooks": arrived.count("WEBHOOK"),
+            "documents": sum(one.is_complete for one in self.documents),
             "elapsedMs": self.elapsed_ms,
         }
         return json.dumps(line, separators=(",", ":"))
@@ -126,18 +132,21 @@ def run_in(place: Path, *, start_lock: Path, as_json: bool, stay: bool) -> int:
 def send_and_follow(stack: Stack) -> Result:
     """Commit the events and wait for what they cause."""
     events, redis_url = sample_events(), stack.variables["REDIS_URL"]
+    database_url = stack.variables["DATABASE_URL"]
     say(f"committing {len(events)} events to domain_event_outbox, each in its own transaction")
-    say("queueing an SMS, while the company that sends them is out, and a webhook")
+    say("queueing an SMS, while the company that sends them is out, a webhook, and a PDF, a scan and a DOCX to be read")
     started = time.monotonic()
+    documents = queue_documents(redis_url, stack.objects)
     # Not for long: five failures in a row would open its circuit for a minute.
     with out_for_a_while(stack.neighbours.company):
         messages = queue_messages(redis_url, stack.neighbours)
-        commit(stack.variables["DATABASE_URL"], events)
+        commit(database_url, events)
         wait_until_put_off(redis_url, messages, seconds=PUT_OFF_SECONDS)
     wait_for_mails(stack, events)
     journeys = settled_journeys(redis_url, events, stack.mailbox.messages, seconds=SETTLING_SECONDS)
     messages = settled(redis_url, messages, stack.neighbours, seconds=SETTLING_SECONDS)
-    return Result(journeys, messages, round((time.monotonic() - started) * 1000))
+    documents = found_documents(database_url, documents, seconds=READING_SECONDS)
+    return Result(journeys, messages, documents, round((time.monotonic() - started) * 1000))
 
 
 @contextmanager
@@ -164,19 +173,21 @@ def wait_for_mails(stack: Stack, events: Sequence[SampleEvent]) -> None:
 
 def report(result: Result) -> None:
     """Show what travelled where and when, and name what did not arrive."""
-    show(f"\n{table(result.journeys)}\n\n{message_table(result.messages)}\n")
+    tables = (table(result.journeys), message_table(result.messages), document_table(result.documents))
+    show("\n" + "\n\n".join(tables) + "\n")
     for sentence in result.missing:
         say(f"did not arrive: {sentence}")
 
 
 def serve(stack: Stack, place: Path) -> None:
     """Keep everything up until told to stop, which is the good end of it. Raises WorkerFailedError when one dies."""
-    events, notifications = stack.workers
+    events, _, notifications = stack.workers
     say(f"""\
 Everything stays up until Ctrl-C. Things to try, in another terminal:
   ./dev shell -c 'psql -f shared/embedded_stack/one_lead.sql'         commit an event (edit the file first, or not)
   ls -t '{place / "mails"}'
   ./dev shell -c 'psql -c "TABLE domain_event_outbox ORDER BY position DESC LIMIT 3"'
+  ./dev shell -c 'intelliflow documents search "Who pays for repairs?" --tenant first-run'
   ./dev shell -c 'redis-cli LLEN intelliflow:notifications:email:wait'
   curl {events.url}/health/detailed
   curl {notifications.url}/metrics

@@ -1,4 +1,4 @@
-"""Everything the product needs, up at once: Redis, PostgreSQL with the schema, both workers and those they talk to."""
+"""Everything the product needs, up at once: Redis, PostgreSQL with the schema, the workers and those they talk to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # The runbooks' ports, taken when they are free.
 REDIS_PORT, POSTGRES_PORT = 6379, 5432
-WORKERS = {"events-worker": 3100, "notifications-worker": 3102}
+WORKERS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102}
 SECRET_BYTES = 32
 SENDER = "IntelliFlow <noreply@intelliflow.example>"
 
@@ -45,6 +45,7 @@ class Stack:
 
     variables: dict[str, str]
     neighbours: Neighbours
+    objects: Path
     workers: list[WorkerProcess]
 
     @property
@@ -77,10 +78,10 @@ def _started(opened: ExitStack, place: Path, announce: Callable[[str], None]) ->
     database_url = os.environ.get("DATABASE_URL") or _own_postgres(opened, place, announce)
     migrate(database_url, announce)
     neighbours = _neighbours(opened, place, announce)
-    variables = _product_variables(redis_url, database_url, neighbours)
+    variables = _product_variables(redis_url, database_url, neighbours, place / "objects")
     opened.enter_context(announced_environment(place, variables))
     workers = opened.enter_context(_running_workers(place / "logs", variables, announce))
-    return Stack(variables, neighbours, workers)
+    return Stack(variables, neighbours, place / "objects", workers)
 
 
 def _neighbours(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> Neighbours:
@@ -105,7 +106,7 @@ def _own_postgres(opened: ExitStack, place: Path, announce: Callable[[str], None
     return server.url
 
 
-def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours) -> dict[str, str]:
+def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours, objects: Path) -> dict[str, str]:
     mailbox, company = neighbours.mailbox, neighbours.company
     return {
         "REDIS_URL": redis_url,
@@ -124,6 +125,9 @@ def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours
         "ENABLE_WEBHOOK": "true",
         "WEBHOOK_SIGNING_SECRET": neighbours.signing_secret,
         "EGRESS_ALLOWED_CIDRS": "127.0.0.0/8",
+        "ENABLE_OCR": "true",
+        "ENABLE_EMBEDDINGS": "true",
+        "STORAGE_URL": str(objects),
         "OPS_TOKEN": secrets.token_urlsafe(24),
     }
 

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     queues = commands.add_parser("queues", help="show how full every queue is")
     add_output(queues)
     queues.set_defaults(command=_queues)
-    for room in (outbox, dlq, deliveries, suppressions, person, documents, endpoints, template, doctor, contracts):
+    for room in (outbox, dlq, deliveries, documents, suppressions, person, endpoints, template, doctor, contracts):
         room.register(commands)
     return parser
 

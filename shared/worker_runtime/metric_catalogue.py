@@ -17,6 +17,8 @@ WAIT_EDGES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800)
 BLOCK_EDGES = (0.5, 1, 2.5, 5, 10, 30, 60)
 RUN_EDGES = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
+MEMORY_EDGES = tuple(float(mebibytes << 20) for mebibytes in (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 1536))
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -85,6 +87,7 @@ DEFERRAL_CODES = (
     "QUIET_HOURS",
     "RATE_LIMITED",
     "REDIS_UNAVAILABLE",
+    "SCANNER_UNAVAILABLE",
     "SCHEDULED",
     "STATE_UNAVAILABLE",
     "STORAGE_UNAVAILABLE",
@@ -165,6 +168,27 @@ DELIVERY_DURATION = HistogramMetric(
     "intelliflow_delivery_duration_seconds", "Time at the provider, per delivery", ("channel", "provider")
 )
 
+DOCUMENTS = CounterMetric(
+    "intelliflow_documents_total", "Attempts at documents, by queue and what became of them", ("queue", "outcome")
+)
+DOCUMENT_STAGE = HistogramMetric("intelliflow_document_stage_seconds", "Time in a stage of the pipeline", ("stage",))
+DOCUMENT_PAGES = CounterMetric("intelliflow_document_pages_total", "Pages read, by who read them", ("origin",))
+ISOLATION_CHILDREN = GaugeMetric("intelliflow_isolation_children", "Processes reading a document now")
+ISOLATION_TASKS = CounterMetric(
+    "intelliflow_isolation_tasks_total", "Tasks done in a process of their own, by how they ended", ("task", "outcome")
+)
+ISOLATION_KILLS = CounterMetric(
+    "intelliflow_isolation_kills_total", "Such processes killed by the worker: too slow, no longer wanted, or garbling"
+)
+ISOLATION_RESTARTS = CounterMetric(
+    "intelliflow_isolation_server_restarts_total", "Times that the server forking them died and was started again"
+)
+ISOLATION_PEAK = HistogramMetric(
+    "intelliflow_isolation_peak_bytes", "Most memory that such a process had of its own", ("task",), MEMORY_EDGES
+)
+ISOLATION_SLOT_WAIT = HistogramMetric(
+    "intelliflow_isolation_slot_wait_seconds", "Time a task waited for a free slot", (), WAIT_EDGES
+)
 EMBEDDED_TEXTS = CounterMetric(
     "intelliflow_embedding_texts_total",
     "Pieces of text given a vector: computed, or known from before",

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, disable_created_metric
 from worker_runtime import metric_catalogue as catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from worker_runtime.bullmq.producer import QueueCounts
     from worker_runtime.loops import Heartbeat
 
@@ -88,6 +90,16 @@ class Metrics:
     def delivery(self) -> DeliveryMetrics:
         """The channels' metrics; a process that never asks does not export them."""
         return DeliveryMetrics(self.registry)
+
+    @cached_property
+    def documents(self) -> DocumentMetrics:
+        """The pipeline's metrics; a process that never asks does not export them."""
+        return DocumentMetrics(self.registry)
+
+    @cached_property
+    def isolation(self) -> IsolationMetrics:
+        """Those of the processes that read documents; a process that never asks does not export them."""
+        return IsolationMetrics(self.registry)
 
     @cached_property
     def embedding(self) -> EmbeddingMetrics:
@@ -257,6 +269,36 @@ class OutboxMetrics:
         self.relay_errors = {dependency: errors.labels(dependency) for dependency in ("postgres", "redis")}
 
 
+class DocumentMetrics:
+    """The pipeline's. `outcome` is a class of outcomes: `read`, `unchanged`, `superseded`, or the code of a problem."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._documents = catalogue.DOCUMENTS.register(registry)
+        self._stages = catalogue.DOCUMENT_STAGE.register(registry)
+        self._pages = catalogue.DOCUMENT_PAGES.register(registry)
+
+    def announce(self, queue: str, outcomes: Iterable[str], stages: Iterable[str], origins: Iterable[str]) -> None:
+        """Make the series exist."""
+        for outcome in outcomes:
+            self._documents.labels(queue, outcome)
+        for stage in stages:
+            self._stages.labels(stage)
+        for origin in origins:
+            self._pages.labels(origin)
+
+    def ended(self, queue: str, outcome: str) -> None:
+        """Count an attempt at a document."""
+        self._documents.labels(queue, outcome).inc()
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Note how long a stage took."""
+        self._stages.labels(stage).observe(seconds)
+
+    def pages(self, origin: str, count: int) -> None:
+        """Count pages that were read."""
+        self._pages.labels(origin).inc(count)
+
+
 class DeliveryMetrics:
     """The channels'. `outcome` is a class of outcomes, never a message."""
 
@@ -274,6 +316,25 @@ class DeliveryMetrics:
         """Count a delivery and the time it took."""
         self._deliveries.labels(channel, provider, outcome).inc()
         self._duration.labels(channel, provider).observe(seconds)
+
+
+class IsolationMetrics:
+    """Those of the processes that read documents. `outcome` is `ok`, `cancelled` or a problem's code."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.children = catalogue.ISOLATION_CHILDREN.register(registry)
+        self.tasks = catalogue.ISOLATION_TASKS.register(registry)
+        self.kills = catalogue.ISOLATION_KILLS.register(registry)
+        self.restarts = catalogue.ISOLATION_RESTARTS.register(registry)
+        self.peak_bytes = catalogue.ISOLATION_PEAK.register(registry)
+        self.slot_wait = catalogue.ISOLATION_SLOT_WAIT.register(registry)
+
+    def announce(self, tasks: Iterable[str], outcomes: Iterable[str]) -> None:
+        """Make the series exist."""
+        for task in tasks:
+            self.peak_bytes.labels(task)
+            for outcome in outcomes:
+                self.tasks.labels(task, outcome)
 
 
 class EmbeddingMetrics:

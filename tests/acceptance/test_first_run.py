@@ -73,7 +73,7 @@ def test_every_event_is_accounted_for_and_nothing_is_left_behind(folder: Path) -
     result = json.loads(last)
     assert run.returncode == 0, (folder / "stderr").read_text()
     assert (result["ok"], result["events"], result["emails"]) == (True, 20, 18)
-    assert (result["sms"], result["webhooks"]) == (1, 1)
+    assert (result["sms"], result["webhooks"], result["documents"]) == (1, 1, 3)
     assert result["elapsedMs"] > 0
     (sms,) = [line for line in shown if line.startswith("SMS ")]
     assert "PROVIDER_UNAVAILABLE" in sms

@@ -27,7 +27,7 @@ BLOCK = re.compile(r"(?:<!-- manual: (?P<manual>.+?) -->\n)?```(?P<language>\w*)
 MOST_MANUAL_BLOCKS = 2
 # An empty set has no members to print, and what changes nothing says so beside the data.
 SILENT = ("redis-cli ZRANGE", "intelliflow migrate")
-USUAL_PORTS = {"events-worker": 3100, "notifications-worker": 3102}
+USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102}
 
 pytestmark = [pytest.mark.needs("curl", "jq", "bash"), pytest.mark.timeout(240)]
 

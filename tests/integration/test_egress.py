@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-import ssl
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from aiohttp.abc import AbstractResolver, ResolveResult
 
+from far_hosts import Names, tls_server, trusting
 from scripted_http import (
     ANSWER_AND_CLOSE,
     CLOSE,
@@ -53,32 +52,6 @@ class Settings:
 
 
 LOOPBACK = Settings(("127.0.0.0/8", "::1/128"))
-
-
-class Names(AbstractResolver):
-    """Answers with one list of addresses after another, the last one for ever."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers = list(answers)
-        self.asked = 0
-
-    async def resolve(self, host: str, port: int = 0, *_: Any, **__: Any) -> list[Any]:
-        self.asked += 1
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in found
-        ]
-
-    async def close(self) -> None:
-        return
 
 
 async def post(client: EgressClient, url: str, seconds: float = PATIENT_SECONDS, **headers: str) -> EgressReply:
@@ -380,20 +353,6 @@ async def test_a_cancelled_request_leaves_the_client_usable() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await post(client, server.url)).status == 200
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@asynccontextmanager
-async def tls_server(authority: trustme.CA, name: str) -> AsyncIterator[ScriptedHttp]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    async with ScriptedHttp(tls=context, name=name) as server:
-        yield server
 
 
 @asynccontextmanager

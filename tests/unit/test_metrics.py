@@ -33,6 +33,8 @@ def everything() -> Metrics:
     metrics.watch_loop("relay", Heartbeat())
     metrics.dependencies.announce_ping("redis")
     metrics.delivery.announce("EMAIL", "smtp", ("sent", "refused"))
+    metrics.documents.announce("text-extraction", ("read",), ("fetch",), ("text",))
+    metrics.isolation.announce(("read",), ("ok", "CRASH"))
     metrics.embedding.announce("local")
     assert metrics.outbox
     return metrics
@@ -60,7 +62,7 @@ def test_no_label_can_hold_an_id_or_a_person() -> None:
     labels = {label for metric in CATALOGUE for label in metric.labels}
     assert labels <= {
         "worker", "queue", "attempt", "reason", "dependency", "state", "loop", "channel", "provider", "outcome",
-        "service", "version", "revision", "source",
+        "service", "version", "revision", "source", "task", "stage", "origin",
     }  # fmt: skip
 
 

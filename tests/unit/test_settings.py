@@ -66,12 +66,6 @@ SEED_AND_CONTRACT_DEFAULTS = {
     "max_defer_age_ms": 86_400_000,
     "circuit_breaker_failure_threshold": 5,
     "circuit_breaker_reset_timeout_ms": 60_000,
-    "enable_text_extraction": True,
-    "enable_ocr": False,
-    "enable_embeddings": False,
-    "ocr_engine": "tesseract",
-    "document_timeout_ms": 60_000,
-    "embedding_provider": "local",
     "job_queue_enabled": True,
 }
 
@@ -149,27 +143,8 @@ def test_all_problems_are_told_together_each_with_what_is_allowed(monkeypatch: p
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ENABLE_OCR", "true"),
-        ("ENABLE_EMBEDDINGS", "true"),
-    ],
-)
-def test_what_this_version_cannot_do_is_refused_not_ignored(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    given(monkeypatch, **{name: value})
-    (line,) = problems()
-    assert line.startswith(f"{name}=")
-    assert "not available in this version" in line
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("OCR_ENGINE", "crystal-ball"),
         ("EGRESS_ALLOWED_CIDRS", "10.0.0.0/8,300.0.0.1"),
-        ("EMBEDDING_PROVIDER", "oracle"),
         ("JOB_QUEUE_DATABASE_URL", "mysql://x/y"),
-        ("DOCUMENT_TIMEOUT_MS", "-5"),
         ("REDIS_URL", "http://localhost"),
         ("QUEUE_EVENTS_NAME", "a:b"),
     ],
@@ -258,7 +233,7 @@ def test_sentinels_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, SHUTDOWN_TIMEOUT_MS="", REDIS_URL="", REDIS_PASSWORD_FILE="", ENABLE_OCR="")
+    given(monkeypatch, SHUTDOWN_TIMEOUT_MS="", REDIS_URL="", REDIS_PASSWORD_FILE="", JOB_QUEUE_ENABLED="")
     assert load(WorkerSettings).shutdown_timeout_ms == 30_000
 
 
@@ -322,10 +297,10 @@ def test_a_near_miss_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_setting_without_effect_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, ENABLE_TEXT_EXTRACTION="true", OCR_ENGINE="tesseract")
+    given(monkeypatch, JOB_QUEUE_ENABLED="true", JOB_QUEUE_DATABASE_URL="postgresql://x/y")
     warnings = "\n".join(warnings_about(load(WorkerSettings)))
-    assert "ENABLE_TEXT_EXTRACTION has no effect" in warnings
-    assert "OCR_ENGINE has no effect" in warnings
+    assert "JOB_QUEUE_ENABLED has no effect" in warnings
+    assert "JOB_QUEUE_DATABASE_URL has no effect" in warnings
 
 
 def test_times_that_break_a_promise_are_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,13 +31,11 @@ PATTERN = re.compile(r"\*|[^\s*]+\.\*|[^\s*]+")
 class Surroundings:
     """What decides beside the file whether its rules can work. Queues are named by their keys (`EMAIL`).
 
-    `off` says of each queue that is switched off what to do if not removing the rule, `unattended` of each that no
-    worker of this version serves what that means. Of event types that are not in `event_types` the author is warned,
-    unless that is empty.
+    `off` says of each queue that is switched off what to do if not removing the rule. Of event types that are not in
+    `event_types` the author is warned, unless that is empty.
     """
 
     off: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    unattended: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     event_types: Collection[str] = ()
 
 
@@ -139,8 +137,6 @@ class _Reading:
     def _look_around(self, queue: str, place: Place) -> None:
         if remedy := self._surroundings.off.get(queue):
             self._complain(place, f"{queue} is switched off: {remedy} remove the rule")
-        elif note := self._surroundings.unattended.get(queue):
-            self.warnings.append(Complaint(place, note))
 
     def _refuse_unknown(
         self, place: Place, entry: dict[str, Any], known: Sequence[str], also: Sequence[str] = ()

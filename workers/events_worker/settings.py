@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
     from events_worker.rule import Rule
 
-# Delivering is another worker's part, and that this version has none for these queues is no reason to refuse a rule:
-# a Node worker may be there.
-UNATTENDED = {
-    "TEXT_EXTRACTION": "no worker of this version reads documents: the jobs wait for yours, or for a later version",
-}
-
 
 def _usable_handlers(text: str) -> str:
     try:
@@ -70,7 +64,7 @@ class RoutingSettings(WorkerSettings):
 
     def rule_book(self, path: Path | None = None) -> RuleBook:
         """Return the rules of this file, or of the configured one, and what there is to know about them."""
-        surroundings = Surroundings(_switched_off(dict(self)), UNATTENDED, load_contracts().types)
+        surroundings = Surroundings(_switched_off(dict(self)), load_contracts().types)
         return load_rules(path or self.event_rules_file or SHIPPED, surroundings)
 
     def warnings(self) -> list[str]:

@@ -30,7 +30,7 @@ PageOrigin = Literal["text", "ocr", "none"]
 class Page:
     """One page (sheet, slide, message, chapter), counted from 1.
 
-    `text` is Markdown: headings with `#`, tables with `|`. `origin` tells where it comes from; `none`: there is no text.
+    `text` is Markdown: headings with `#`, tables with `|`. `origin` tells where it comes from; `none`: it has no text.
     `ocr_reason` is why the page needs a look at its picture (`NO_TEXT`, `UNMAPPED_CHARACTERS`, `ASKED_FOR`...), or
     `None`. `confidence` is OCR's, from 0 to 1.
     """
@@ -60,10 +60,10 @@ class Chunk:
 L = TypeVar("L", Page, Chunk)
 
 
-def write_lines(path: Path, things: Iterable[Page] | Iterable[Chunk]) -> int:
+def write_lines(path: Path, things: Iterable[Page] | Iterable[Chunk], *, append: bool = False) -> int:
     """Write pages or chunks as lines of JSON; return how many."""
     written = 0
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("a" if append else "w", encoding="utf-8") as file:
         for thing in things:
             fields = {name: getattr(thing, name) for name in type(thing).__slots__}
             file.write(json.dumps(fields, ensure_ascii=True, separators=(",", ":")) + "\n")

@@ -11,7 +11,7 @@ from ingestion_worker.embeddings.opened import opened_embedder
 from ingestion_worker.settings import IngestionSettings
 from ingestion_worker.store.vectors import VectorStore
 from worker_ops.arguments import positive
-from worker_ops.documents.store import DocumentsView
+from worker_ops.documents.search_store import DocumentsView
 from worker_ops.exit_codes import ExitCode
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.servers import opened_database

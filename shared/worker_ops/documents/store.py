@@ -1,41 +1,85 @@
-"""Documents as an operator sees them. All SQL of `intelliflow documents` but the search for vectors."""
+"""Documents as an operator sees them: find, show, delete. SQL of `intelliflow documents`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ingestion_worker.store.vectors import Found
-from worker_runtime.postgres import storable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from worker_runtime.postgres import Database
 
-# What holds every word comes before what holds some: small words count as much as others, for in which language?
-BY_WORDS = """
-WITH asked AS MATERIALIZED (
-    SELECT plainto_tsquery('simple', $2) AS all_words,
-           replace(plainto_tsquery('simple', $2)::text, ' & ', ' | ')::tsquery AS any_word
-)
-SELECT ts_rank_cd(to_tsvector('simple', text), any_word, 32) AS score, document_id, number, first_page, last_page, headings,
-       text
-  FROM document_chunk, asked
- WHERE to_tsvector('simple', text) @@ any_word AND tenant_id = $1
- ORDER BY to_tsvector('simple', text) @@ all_words DESC, score DESC, document_id, number
- LIMIT $3
+# $1 to $6 are a `Selection`.
+CHOSEN = """
+  FROM document
+ WHERE ($1::text[] IS NULL OR document_id = ANY ($1))
+   AND ($2::text IS NULL OR tenant_id = $2)
+   AND ($3::text IS NULL OR state = $3)
+   AND ($4::text IS NULL OR problem = $4)
+   AND ($5::timestamptz IS NULL OR changed_at < $5)
+   AND ($6::timestamptz IS NULL OR changed_at >= $6)
 """
-# The only way there is into an index of words.
-BY_BITMAP = "SET LOCAL enable_bitmapscan = on"
+COUNT = f"SELECT count(*) {CHOSEN}"
+NEWEST = f"SELECT * {CHOSEN} ORDER BY changed_at DESC LIMIT $7"
+GROUPS = f"""
+SELECT state, problem, media_type, count(*) AS count, min(changed_at) AS oldest, max(changed_at) AS newest,
+       min(document_id) AS example
+{CHOSEN}
+ GROUP BY state, problem, media_type ORDER BY count DESC, state, problem, media_type
+"""
+PAGES = """
+SELECT number, origin, ocr_reason, confidence, length(text) AS characters, CASE WHEN $3 THEN text END AS text
+  FROM document_page WHERE tenant_id = $1 AND document_id = $2 ORDER BY number
+"""
+DELETE = "DELETE FROM document WHERE tenant_id = $1 AND document_id = ANY ($2) RETURNING document_id"
 
 
-class DocumentsView:
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Documents by what they are; `None` is any."""
+
+    documents: Sequence[str] | None = None
+    tenant: str | None = None
+    state: str | None = None
+    problem: str | None = None
+    changed_before: datetime | None = None
+    changed_after: datetime | None = None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What `CHOSEN` asks for."""
+        return (self.documents, self.tenant, self.state, self.problem, self.changed_before, self.changed_after)
+
+
+class DocumentsStore:
     """Every method raises `DatabaseUnavailable` for what time may cure."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def by_words(self, tenant: str, text: str, limit: int) -> list[Found]:
-        """Return the tenant's pieces of text that hold the most of the words."""
-        async with self._database.transaction() as connection:
-            await connection.execute(BY_BITMAP)
-            rows = await connection.fetch(BY_WORDS, storable(tenant), storable(text), limit)
-        return [Found(**(dict(row) | {"headings": tuple(row["headings"])})) for row in rows]
+    async def newest(self, selection: Selection, limit: int) -> Sequence[Any]:
+        """Return rows of documents, those that changed last first."""
+        async with self._database.connected() as connection:
+            return list(await connection.fetch(NEWEST, *selection.arguments, limit))
+
+    async def count(self, selection: Selection) -> int:
+        """Return how many there are."""
+        async with self._database.connected() as connection:
+            return int(await connection.fetchval(COUNT, *selection.arguments))
+
+    async def groups(self, selection: Selection) -> Sequence[Any]:
+        """Return how many there are of each kind."""
+        async with self._database.connected() as connection:
+            return list(await connection.fetch(GROUPS, *selection.arguments))
+
+    async def pages(self, tenant: str, document: str, *, with_text: bool) -> Sequence[Any]:
+        """Return the pages of a document."""
+        async with self._database.connected() as connection:
+            return list(await connection.fetch(PAGES, tenant, document, with_text))
+
+    async def delete(self, tenant: str, documents: Sequence[str]) -> list[str]:
+        """Remove documents with pages, chunks and vectors; return the ids of those that were there."""
+        async with self._database.connected() as connection:
+            return [row["document_id"] for row in await connection.fetch(DELETE, tenant, documents)]

@@ -89,6 +89,14 @@ PLACES = (
     ),
     Place("notification_edit", "held.number::text", texts=("reason",)),
     Place(
+        "document",
+        "concat_ws(' ', held.tenant_id, held.document_id)",
+        texts=("source", "explanation"),
+        json=("metadata",),
+    ),
+    Place("document_page", "concat_ws(' ', held.tenant_id, held.document_id, held.number)", texts=("text",)),
+    Place("document_chunk", "concat_ws(' ', held.tenant_id, held.document_id, held.number)", texts=("text",)),
+    Place(
         "domain_event_outbox",
         "held.id::text",
         texts=EVENT_TEXTS,

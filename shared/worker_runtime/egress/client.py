@@ -5,8 +5,8 @@
 
 Tenants choose where webhooks go, so a URL is a stranger's: it may name the machine's own services, by whatever spelling
 or name. What counts is therefore the concrete address, looked at when the socket for it is made; a name that resolves
-differently a moment later changes nothing. No redirect is followed, no cookie kept, no proxy or .netrc of the
-environment used, and of an answer no more is read than is kept.
+differently a moment later changes nothing. No cookie is kept, no proxy or .netrc of the environment used, and of an
+answer no more is read than is kept. No redirect is followed, but by `streamed`, through the same guard.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import aiohttp
 from worker_runtime.egress.addresses import AddressRules, read_url
 from worker_runtime.egress.doors import Door, NotingResponse, Turnstile, opened_door
 from worker_runtime.egress.failures import FAILURES, Trip, failure, too_late, under_way
+from worker_runtime.egress.streaming import Seeker
 
 if TYPE_CHECKING:
     import ssl
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
     from worker_runtime.egress.addresses import Target
+    from worker_runtime.egress.streaming import Patience, StreamedReply
 
     class EgressSettings(Protocol):
         """Whatever has the variable."""
@@ -105,6 +107,19 @@ class EgressClient:
         """Ask for something; see `post`."""
         return await self._request("GET", url, None, headers, timeout_seconds)
 
+    @asynccontextmanager
+    async def streamed(self, url: str, headers: Mapping[str, str], patience: Patience) -> AsyncIterator[StreamedReply]:
+        """Ask for something of any size; hang up on leaving. See `Seeker` for what becomes of redirects."""
+        seeker = Seeker(lambda target: self._door(target).fresh, self._rules, OWN_HEADERS)
+        reply = await seeker.found(url, headers, patience)
+        try:
+            yield reply
+        finally:
+            reply.close()
+
+    def _door(self, target: Target) -> Door:
+        return self._any_public if target.usual else self._only_listed
+
     async def _request(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_seconds: float
     ) -> EgressReply:
@@ -131,7 +146,7 @@ class EgressClient:
         return EgressReply(response.status, response.headers, body, whole, response.remote)
 
     async def _answered(self, order: Order, trip: Trip) -> NotingResponse:
-        door = self._any_public if order.target.usual else self._only_listed
+        door = self._door(order.target)
         async with asyncio.timeout_at(order.deadline):
             try:
                 return await _sent(door.kept, order)

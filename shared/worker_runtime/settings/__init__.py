@@ -3,10 +3,10 @@
 from worker_runtime.settings.groups import DatabaseUrl
 from worker_runtime.settings.kinds import (
     Allowed,
+    DefaultIs,
     HealthPort,
     Milliseconds,
     NoEffectYet,
-    NotInThisVersion,
     Port,
     ShownAs,
 )
@@ -17,10 +17,10 @@ from worker_runtime.settings.worker import WorkerSettings, load, misspelt, warni
 __all__ = [
     "Allowed",
     "DatabaseUrl",
+    "DefaultIs",
     "HealthPort",
     "Milliseconds",
     "NoEffectYet",
-    "NotInThisVersion",
     "Port",
     "SettingsError",
     "ShownAs",

@@ -20,12 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import core_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pydantic import GetCoreSchemaHandler
 
 
 @dataclass(frozen=True)
@@ -43,26 +40,17 @@ class ShownAs:
 
 
 @dataclass(frozen=True)
+class DefaultIs:
+    """A default that differs between machines, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class NoEffectYet:
     """A variable of a feature that a later version brings: its value is checked, and setting it earns a warning."""
 
     feature: str
-
-
-@dataclass(frozen=True)
-class NotInThisVersion:
-    """The switch of a feature that a later version brings: anything but off stops the start."""
-
-    feature: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Refuse after the value itself was found to be valid."""
-        return core_schema.no_info_after_validator_function(self._refuse, handler(source))
-
-    def _refuse(self, value: Any) -> Any:
-        if value:
-            raise ValueError(f"{self.feature} is not available in this version")
-        return value
 
 
 def comma_separated(value: Any) -> Any:

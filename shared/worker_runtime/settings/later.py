@@ -1,7 +1,7 @@
 """Variables of features that later versions bring.
 
-They are part of the operator's contract already: a value that would be wrong then is refused now, and switching a
-feature on stops the start with a line that says so, rather than being ignored.
+They are part of the operator's contract already: a value that would be wrong then is refused now, and setting one earns
+a warning that it has no effect yet.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from worker_runtime.settings.kinds import NoEffectYet, NotInThisVersion
+from worker_runtime.settings.kinds import DefaultIs, NoEffectYet
 from worker_runtime.settings.variables import Variable, note, variables_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def _row(variable: Variable) -> str:
 
 def _written(variable: Variable) -> str:
     default = variable.default
+    if said := note(variable.field, DefaultIs):
+        return said.text
     if variable.field.is_required():
         return "required"
     if default is None or default == () or isinstance(default, SecretStr):
@@ -72,6 +74,6 @@ def _text(value: Any) -> str:
 
 def _meaning(variable: Variable) -> str:
     meaning = variable.field.description or ""
-    if later := note(variable.field, NoEffectYet) or note(variable.field, NotInThisVersion):
+    if later := note(variable.field, NoEffectYet):
         meaning += f" (not in this version: {later.feature})"
     return meaning + (" *secret*" if variable.secret else "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion_worker.chunking.packing import Packer
 from ingestion_worker.document import CHUNKS, PAGES, Page, read_lines, write_lines
 from ingestion_worker.embeddings.wordpiece import uncased
+from ingestion_worker.reading.language import Sample, language_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,15 +26,32 @@ def chunk(desk: Desk) -> dict[str, Any]:
     Whatever the order's `model`, tokens are those of the local one: see `Packer` for what others make of it.
     """
     packer = Packer(uncased(), tokens=desk.order["tokens"], overlap=desk.order["overlap"])
-    tokens = 0
+    tokens, text = 0, Text()
 
     def counted() -> Iterator[Chunk]:
         nonlocal tokens
-        for piece in packer.chunks(_reported(desk)):
+        for piece in packer.chunks(text.of(_reported(desk))):
             tokens += piece.tokens
             yield piece
 
-    return {"chunks": write_lines(desk.folder / CHUNKS, counted()), "tokens": tokens}
+    chunks = write_lines(desk.folder / CHUNKS, counted())
+    language = language_of(text.sample)
+    return {"chunks": chunks, "tokens": tokens, "characters": text.characters, "language": language}
+
+
+class Text:
+    """What passes by: how much, and a sample of it. OCR may have added to what was read first."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.sample = Sample()
+
+    def of(self, pages: Iterator[Page]) -> Iterator[Page]:
+        """Let pages pass."""
+        for page in pages:
+            self.characters += len(page.text)
+            self.sample.add(page.text)
+            yield page
 
 
 def _reported(desk: Desk) -> Iterator[Page]:

@@ -26,7 +26,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a task is given. `folder` is the only place it may write to; names of files in `order` are relative to it."""
+    """What a task is given. `folder` is where it may write, and what names of files in `order` are relative to."""
 
     folder: Path
     order: dict[str, Any]

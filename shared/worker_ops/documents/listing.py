@@ -1,0 +1,40 @@
+"""`intelliflow documents list`: one by one, or by what became of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker_ops.arguments import positive
+from worker_ops.documents.selecting import add_filters, document_row, group_row, run_with_store, selection_of
+from worker_ops.exit_codes import ExitCode
+from worker_ops.output import add_output, say, write_rows
+
+if TYPE_CHECKING:
+    import argparse
+
+    from worker_ops.arguments import Commands
+    from worker_ops.documents.store import DocumentsStore
+
+SHOWN = 100
+
+
+def register(verbs: Commands) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser("list", help="list documents, the latest first, or group them by what became of them")
+    add_filters(parser)
+    parser.add_argument("--group", action="store_true", help="count them by state, problem and media type")
+    parser.add_argument("--limit", type=positive, default=SHOWN, help="list at most so many (default: %(default)s)")
+    add_output(parser)
+    parser.set_defaults(command=run_with_store(_list))
+
+
+async def _list(asked: argparse.Namespace, store: DocumentsStore) -> ExitCode:
+    selection = selection_of(asked)
+    if asked.group:
+        write_rows([group_row(row) for row in await store.groups(selection)], asked.output)
+        return ExitCode.OK
+    found = await store.newest(selection, asked.limit)
+    write_rows([document_row(row) for row in found], asked.output)
+    if len(found) == asked.limit and (more := await store.count(selection) - len(found)) > 0:
+        say(f"and {more} more: --limit shows them, --group counts them")
+    return ExitCode.OK

@@ -1,0 +1,193 @@
+"""Our ingestion-worker beside the libraries that a team would call in its own process.
+
+Everything is on that production has: fetching, a process for each document, cutting, PostgreSQL, progress, metrics.
+docs/explanation/performance.md says what columns mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Run as a file, its own folder is what Python searches.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import scans
+from benchmarks.tables import table
+from document_desk import EXTRACTION, OCR, DocumentDesk, document_desk
+from embedded_stack import postgres_server, redis_server
+from ingestion_worker.ocr.installed import installed_tesseract
+from ingestion_worker.settings import IngestionSettings
+from worker_ops.migrations import migrate
+from worker_runtime.settings.worker import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from PIL import Image
+
+HERE = Path(__file__).parent
+TICKS = os.sysconf("SC_CLK_TCK")
+READERS = ("pypdfium2", "pypdf", "pdftotext", "kreuzberg")
+WORDS = (
+    "the a of to and in that is was for on with as by at from lease tenant landlord rent deposit notice repair heating"
+    " water balcony garden kitchen window written signed month quarter year account interest payment agreement party"
+    " clause section property building insurance damage inspection utilities electricity contractor invoice reminder"
+).split()
+LINES, WORDS_A_LINE = 45, 11
+SPOILT: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "clean": lambda image: image,
+    "skewed": scans.skewed,
+    "noisy": scans.noisy,
+    "shaded": scans.shaded,
+    "on its side": lambda image: image.rotate(90, expand=True),
+}
+COLUMNS = {
+    "text": {
+        "pages/CPU s": ("pagesPerCpuSecond", ".0f"),
+        "pages/s": ("pagesPerSecond", ".0f"),
+    },
+    "ocr": {
+        "pages/CPU s": ("pagesPerCpuSecond", ".2f"),
+        **{f"CER {name}": (f"cer {name}", ".3f") for name in SPOILT},
+    },
+}
+
+
+def main() -> None:
+    arguments = parsed()
+    measured = {part: PARTS[part](arguments) for part in arguments.parts}
+    if arguments.json:
+        sys.stdout.write(json.dumps(measured) + "\n")
+        return
+    for part, rows in measured.items():
+        sys.stdout.write(f"{part}\n{table(rows, COLUMNS[part])}\n")
+
+
+def measure_text(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Read so many PDFs of so many pages each; of ours everything up to the commit is counted."""
+    pages = arguments.documents * arguments.pages
+    with desk() as ours:
+        names = [f"{number}.pdf" for number in range(arguments.documents)]
+        for number, name in enumerate(names):
+            ours.written(name, paper(arguments.pages, number))
+        rows = [library(reader, [ours.store / name for name in names], pages) for reader in READERS if is_there(reader)]
+        worker = ours.worker(QUEUE_CONCURRENCY="2").ready(60)
+        ours.result(ours.add(ours.written("first.pdf", paper(1, 99)), "first"))
+        used, began = tree_cpu(worker.popen.pid), time.monotonic()
+        jobs = [ours.add(name, name) for name in names]
+        done = [ours.result(job, within=300) for job in jobs]
+        seconds = time.monotonic() - began
+        if sum(one["pages"] for one in done) != pages:
+            raise AssertionError(f"{done} for {pages} pages")
+        cpu = tree_cpu(worker.popen.pid) - used
+        rows.append(row("ours, in all", pages, seconds, cpu))
+    return rows
+
+
+def library(reader: str, paths: list[Path], pages: int) -> dict[str, Any]:
+    """Let one library read all files in a process of its own."""
+    command = [sys.executable, str(HERE / "ingestion_reader.py"), reader, *map(str, paths)]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    return row(reader, pages, told["seconds"], told["cpu"])
+
+
+def is_there(reader: str) -> bool:
+    return reader != "pdftotext" or shutil.which("pdftotext") is not None
+
+
+def measure_ocr(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Read pictures of a letter at 300 dpi, clean and spoilt, by Tesseract as it comes and by ours up to the commit."""
+    letters = {name: spoil(scans.picture(scans.ENGLISH)) for name, spoil in SPOILT.items()}
+    pages = len(letters) * arguments.scans
+    with desk() as ours:
+        worker = ours.worker(ENABLE_OCR="true", QUEUE_CONCURRENCY="2").ready(60)
+        for name, letter in letters.items():
+            for number in range(arguments.scans):
+                letter.save(ours.store / f"{name} {number}.pdf", "PDF", resolution=300, quality=92)
+        used, began = tree_cpu(worker.popen.pid), time.monotonic()
+        for path in sorted(ours.store.glob("*.pdf")):
+            ours.add(path.name, path.stem)
+        ours.drained(EXTRACTION, OCR, within=600)
+        seconds, cpu = time.monotonic() - began, tree_cpu(worker.popen.pid) - used
+        errors = {f"cer {name}": scans.character_error_rate(scans.ENGLISH, ours.text(f"{name} 0")) for name in letters}
+        return [bare_tesseract(letters, ours.folder), row("ours, in all", pages, seconds, cpu, **errors)]
+
+
+def bare_tesseract(letters: dict[str, Image.Image], folder: Path) -> dict[str, Any]:
+    """Let Tesseract read each letter once, on one thread and as it is by default."""
+    tesseract = installed_tesseract(load(IngestionSettings))
+    environment = {"OMP_THREAD_LIMIT": "1", "TESSDATA_PREFIX": str(tesseract.data)}
+    errors, began, before = {}, time.monotonic(), os.times()
+    for name, letter in letters.items():
+        letter.save(folder / "letter.png", dpi=(300, 300))
+        text = subprocess.run(
+            [tesseract.program, "letter.png", "-"], env=environment, cwd=folder, capture_output=True, check=True
+        )
+        errors[f"cer {name}"] = scans.character_error_rate(scans.ENGLISH, text.stdout.decode())
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return row("tesseract", len(letters), time.monotonic() - began, cpu, **errors)
+
+
+def row(contender: str, pages: int, seconds: float, cpu: float, **more: float) -> dict[str, Any]:
+    return {"contender": contender, "pagesPerSecond": pages / seconds, "pagesPerCpuSecond": pages / cpu, **more}
+
+
+def paper(pages: int, seed: int) -> bytes:
+    """Return a PDF of so many pages with some 3,000 characters each."""
+    chosen = random.Random(seed)
+    return scans.pdf(*["\n".join(line(chosen) for _ in range(LINES)) for _ in range(pages)], points=9)
+
+
+def line(chosen: random.Random) -> str:
+    return " ".join(chosen.choices(WORDS, k=WORDS_A_LINE)) + "."
+
+
+def tree_cpu(pid: int) -> float:
+    """Return the CPU seconds of a process, of those it started, and of all that they have waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(") ")[2].split()
+    return sum(map(int, fields[11:15])) / TICKS + sum(map(tree_cpu, children_of(pid)))
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()]
+
+
+@contextmanager
+def desk() -> Iterator[DocumentDesk]:
+    """Run servers in the block; what is written there is on a disk."""
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        redis_url = opened.enter_context(redis_server(folder / "redis", durable=False)).url
+        database_url = opened.enter_context(postgres_server(folder / "postgres")).url
+        migrate(database_url, lambda _: None)
+        yield opened.enter_context(document_desk(redis_url, database_url, folder))
+
+
+PARTS = {"text": measure_text, "ocr": measure_ocr}
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    add = parser.add_argument
+    add("--parts", nargs="+", choices=COLUMNS, default=tuple(COLUMNS), help="what to measure (default: everything)")
+    add("--documents", type=int, default=20, help="PDFs to read (default 20)")
+    add("--pages", type=int, default=150, help="pages of each (default 150)")
+    add("--scans", type=int, default=3, help="scans of each kind (default 3)")
+    add("--json", action="store_true", help="one machine-readable line instead of the tables")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

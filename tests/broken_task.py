@@ -1,0 +1,3 @@
+"""A module of a task that nobody can import."""
+
+raise RuntimeError("SECRET")

@@ -1,0 +1,132 @@
+"""The handler of `ocr-processing`: the pictures of a document's pages become text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingestion_worker.attempt import Ending, Stopwatch
+from ingestion_worker.extraction import result_of
+from ingestion_worker.jobs import ExtractionOptions
+from ingestion_worker.ocr.recognition import PageOrder, recognise_pages
+from ingestion_worker.pipeline import Wish, shown_source
+from ingestion_worker.problem import DocumentError, Problem
+from ingestion_worker.progress import Progress
+from ingestion_worker.records import Claim, DocumentKey, Known, Origin
+from worker_runtime.outcome import Done
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ingestion_worker.document import Page
+    from ingestion_worker.fetching.fetch import Fetched
+    from ingestion_worker.following import Following
+    from ingestion_worker.jobs import OcrProcessing
+    from ingestion_worker.ocr.engine import OcrEngine
+    from ingestion_worker.ocr.recognition import Summary
+    from ingestion_worker.pipeline import Pipeline
+    from ingestion_worker.records import Content, Documents, Reading
+    from worker_runtime.job import Job
+    from worker_runtime.metrics import DocumentMetrics
+    from worker_runtime.outcome import Outcome
+
+__all__ = ["Recognition"]
+
+
+class Recognition:
+    """Reads pictures of pages. Each is kept once it is read, so that those of a killed worker are not read again."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        documents: Documents,
+        following: Following,
+        engine: OcrEngine,
+        metrics: DocumentMetrics,
+        dpi: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._documents = documents
+        self._following = following
+        self._engine = engine
+        self._metrics = metrics
+        self._dpi = dpi
+        self._ending = Ending(documents, metrics, "ocr-processing")
+
+    async def __call__(self, job: Job[OcrProcessing]) -> Outcome:
+        """Handle a job."""
+        asked = job.payload
+        key, claim = DocumentKey(asked.tenant_id, asked.document_id), Claim(Origin(shown_source(asked.source_url)))
+        return await self._ending.of(self._recognise(job, key, claim), key, claim, job.attempt)
+
+    async def _recognise(self, job: Job[OcrProcessing], key: DocumentKey, claim: Claim) -> Outcome:
+        asked, watch = job.payload, Stopwatch(self._metrics)
+        before = await self._documents.begin(key, claim)
+        async with self._pipeline.isolation.working_folder() as folder:
+            fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
+            content, reading = await self._read(asked, fetched, key, claim, before, folder, watch)
+            pages = await self._documents.pictures(key, claim, asked.pages)
+            if missing := set(asked.pages or ()) - {page.number for page in pages}:
+                raise DocumentError(Problem.UNSUPPORTED, f"pages: it has no page {min(missing)}, only {reading.pages}")
+            with watch.timed("ocr"):
+                summary = await self._read_pictures(job, pages, reading, key, claim, folder)
+            reading, chunks = await self._cut(reading, key, claim, folder, watch)
+        await self._following.embed(key, content, asked=asked.generate_embeddings)
+        known = Known("read", content, reading, chunks)
+        return Done(
+            result_of(key, known, watch)
+            | {"ocrPages": summary.read, "failedPages": summary.failed, "warnings": sorted(summary.warnings)}
+        )
+
+    async def _read(
+        self,
+        asked: OcrProcessing,
+        fetched: Fetched,
+        key: DocumentKey,
+        claim: Claim,
+        before: Known | None,
+        folder: Path,
+        watch: Stopwatch,
+    ) -> tuple[Content, Reading]:
+        """Return what an extraction made of these bytes, or do its work first."""
+        if before and before.content and before.reading and before.content.sha256 == fetched.sha256:
+            return before.content, before.reading
+        wish = Wish(None, asked.language, ExtractionOptions(password=asked.password))
+        content = self._pipeline.content(fetched, wish)
+        reading, _ = await self._pipeline.read(fetched, wish, folder, watch, lambda _done, _total: None)
+        await self._documents.keep(key, claim, content, reading, folder)
+        return content, reading
+
+    async def _read_pictures(
+        self,
+        job: Job[OcrProcessing],
+        pages: Sequence[Page],
+        reading: Reading,
+        key: DocumentKey,
+        claim: Claim,
+        folder: Path,
+    ) -> Summary:
+        password = job.payload.password
+        order = PageOrder(
+            reading.media_type, self._dpi, job.payload.language, password.get_secret_value() if password else None
+        )
+        async with Progress(job, "ocr") as progress:
+            done = 0
+
+            async def keep(page: Page) -> None:
+                nonlocal done
+                await self._documents.keep_page(key, claim, page)
+                self._metrics.pages(page.origin, 1)
+                done += 1
+                progress.report(done, len(pages))
+
+            return await recognise_pages(self._pipeline.isolation, self._engine, folder, pages, order, keep)
+
+    async def _cut(
+        self, reading: Reading, key: DocumentKey, claim: Claim, folder: Path, watch: Stopwatch
+    ) -> tuple[Reading, int]:
+        await self._documents.export_pages(key, claim, folder)
+        reading, chunks = await self._pipeline.chunk(reading, folder, watch)
+        with watch.timed("store"):
+            await self._documents.finish(key, claim, reading, folder)
+        return reading, chunks
