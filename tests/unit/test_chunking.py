@@ -198,7 +198,12 @@ def test_the_task_reads_pages_and_writes_chunks(tmp_path: Path) -> None:
     order = {"model": "local", "tokens": 64, "overlap": 16}
     result: dict[str, Any] = chunk(Desk(tmp_path, order, lambda done, total: told.append((done, total))))
     chunks = list(read_lines(tmp_path / CHUNKS, Chunk))
-    assert json.loads(json.dumps(result)) == {"chunks": len(chunks), "tokens": sum(piece.tokens for piece in chunks)}
+    assert json.loads(json.dumps(result)) == {
+        "chunks": len(chunks),
+        "tokens": sum(piece.tokens for piece in chunks),
+        "characters": 120 * len(f"# Page\n\n{SENTENCE * 9}"),
+        "language": "eng",
+    }
     assert chunks[-1].last_page == 120
     assert told == [(50, 120), (100, 120), (120, 120)]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ingestion_worker.chunking.blocks import Kind, blocks
@@ -111,7 +110,7 @@ class Packer:
         is_sentence = split in {sentences, rows}
         for number, text in enumerate(split(whole.text)):
             takes, begins = self._measured(text), whole.begins and not number
-            part = replace(whole, text=text, takes=takes, begins=begins, whole=is_sentence)
+            part = Part(text, whole.page, takes, whole.kind, begins, is_sentence)
             self._add(part, FINER[split])
             if split is rows:
                 self._note_header(part, number)
@@ -122,12 +121,12 @@ class Packer:
             self._header = self._header_of(row)
         elif number == 1 and self._header:
             is_ruled = not row.text.strip("|-: \t\n")
-            self._header = self._header_of(replace(row, text=self._header.text + row.text)) if is_ruled else None
+            self._header = self._header_of(row._replace(text=self._header.text + row.text)) if is_ruled else None
 
     def _header_of(self, rows_: Part) -> Part | None:
         takes = self._measured(rows_.text)
         share = Room(self._whole.tokens // HEADER_SHARE, self._whole.bytes // HEADER_SHARE)
-        return replace(rows_, takes=takes, begins=True, repeated=True) if share.fits(takes) else None
+        return rows_._replace(takes=takes, begins=True, repeated=True) if share.fits(takes) else None
 
     def _add_in_slices(self, word: Part) -> None:
         """Add a word that is longer than a chunk: each slice ends one, for only then its tokens are what they seem."""
@@ -137,7 +136,7 @@ class Packer:
         while start < len(word.text):
             text = self._start_that_fits(word.text[start : start + self._whole.bytes])
             begins = word.begins and not start
-            self._put(replace(word, text=text, takes=self._measured(text), begins=begins, whole=False))
+            self._put(word._replace(text=text, takes=self._measured(text), begins=begins, whole=False))
             start += len(text)
             if start < len(word.text):
                 self._close()
@@ -167,7 +166,7 @@ class Packer:
         return self._left.fits(self._with_break(part))
 
     def _with_break(self, part: Part) -> Room:
-        return replace(part.takes, bytes=part.takes.bytes + 2) if part.begins and self._parts else part.takes
+        return part.takes._replace(bytes=part.takes.bytes + 2) if part.begins and self._parts else part.takes
 
     def _put(self, part: Part) -> None:
         takes = self._with_break(part)
@@ -225,6 +224,6 @@ class Packer:
     def _sentences_of(self, part: Part) -> list[Part]:
         texts = list(sentences(part.text))
         return [
-            replace(part, text=text, takes=self._measured(text), begins=part.begins and not number, repeated=True)
+            part._replace(text=text, takes=self._measured(text), begins=part.begins and not number, repeated=True)
             for number, text in enumerate(texts)
         ]

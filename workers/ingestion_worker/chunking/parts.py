@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ingestion_worker.chunking.blocks import Kind
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["Part", "Room"]
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """Tokens and bytes: what a text takes, or what is left for more."""
 
     tokens: int
@@ -23,8 +21,7 @@ class Room:
         return other.tokens <= self.tokens and other.bytes <= self.bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A unit within a chunk, with the white space after it."""
 
     text: str
