@@ -7,6 +7,7 @@ import signal
 import zipfile
 from typing import TYPE_CHECKING
 
+import pypdfium2
 import pytest
 
 from document_desk import EMBEDDING, EXTRACTION, OCR, DocumentDesk, document_desk
@@ -120,6 +121,16 @@ def test_a_scan_is_read_by_ocr_and_then_like_any_other(desk: DocumentDesk) -> No
     assert desk.rows("SELECT state, chunks > 0 FROM document") == [("read", True)]
     assert worker.metric("intelliflow_document_pages_total") == 1
     assert desk.result(desk.add("scan.pdf"))["unchanged"] is True
+
+
+@pytest.mark.timeout(120)
+def test_a_scan_becomes_a_pdf_that_can_be_searched(desk: DocumentDesk) -> None:
+    desk.worker(ENABLE_OCR="true", OCR_SEARCHABLE_PDF="true").ready()
+    desk.result(desk.add(desk.sample("scan.pdf"), "letter"))
+    desk.drained(EXTRACTION, OCR)
+    with pypdfium2.PdfDocument(desk.store / "documents" / "t-1" / "letter" / "searchable.pdf") as book:
+        assert len(book) == 1
+        assert "swollen" in book[0].get_textpage().get_text_range()
 
 
 @pytest.mark.timeout(120)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ingestion_worker.bookbinder import Bookbinder
     from ingestion_worker.document import Page
     from ingestion_worker.fetching.fetch import Fetched
     from ingestion_worker.following import Following
@@ -44,6 +45,7 @@ class Recognition:
         engine: OcrEngine,
         metrics: DocumentMetrics,
         dpi: int,
+        bookbinder: Bookbinder | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._documents = documents
@@ -51,6 +53,7 @@ class Recognition:
         self._engine = engine
         self._metrics = metrics
         self._dpi = dpi
+        self._bookbinder = bookbinder
         self._ending = Ending(documents, metrics, "ocr-processing")
 
     async def __call__(self, job: Job[OcrProcessing]) -> Outcome:
@@ -65,11 +68,15 @@ class Recognition:
         async with self._pipeline.isolation.working_folder() as folder:
             fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
             content, reading = await self._read(asked, fetched, key, claim, before, folder, watch)
-            pages = await self._documents.pictures(key, claim, asked.pages)
+            # A PDF of all pages needs all of them read within one folder.
+            pages = await self._documents.pictures(key, claim, asked.pages, anew=self._bookbinder is not None)
             if missing := set(asked.pages or ()) - {page.number for page in pages}:
                 raise DocumentError(Problem.UNSUPPORTED, f"pages: it has no page {min(missing)}, only {reading.pages}")
             with watch.timed("ocr"):
                 summary = await self._read_pictures(job, pages, reading, key, claim, folder)
+            if self._bookbinder is not None and summary.read:
+                with watch.timed("store"):
+                    await self._bookbinder.bind(key, reading, asked.password, folder)
             reading, chunks = await self._cut(reading, key, claim, folder, watch)
         await self._following.embed(key, content, asked=asked.generate_embeddings)
         known = Known("read", content, reading, chunks)

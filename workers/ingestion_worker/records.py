@@ -113,8 +113,13 @@ class Documents(Protocol):
         """Replace one page."""
         ...
 
-    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
-        """Return the pages with these numbers; without numbers those whose pictures are still to be read."""
+    async def pictures(
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, *, anew: bool = False
+    ) -> Sequence[Page]:
+        """Return the pages with these numbers; without numbers those whose pictures are still to be read.
+
+        `anew`: those that an earlier attempt has read as well.
+        """
         ...
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:

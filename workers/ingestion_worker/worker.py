@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from ingestion_worker.bookbinder import Bookbinder
 from ingestion_worker.embedding import TIME_LIMIT_SECONDS, EmbeddingHandler
 from ingestion_worker.embeddings.opened import GuardedEmbedder, opened_embedder
 from ingestion_worker.extraction import Extraction
@@ -28,6 +29,7 @@ from worker_runtime.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from ingestion_worker.isolation.isolation import Isolation
     from ingestion_worker.records import Documents
     from worker_runtime.loops import Loop
     from worker_runtime.runtime import Runtime
@@ -88,9 +90,17 @@ async def opened_reading(
             )
         if settings.enable_ocr:
             engine = await opened.enter_async_context(opened_engine(settings, isolation, runtime.breaker))
-            recognition = Recognition(pipeline, documents, following, engine, metrics, settings.ocr_dpi)
+            bookbinder = opened_bookbinder(settings, isolation, opened) if settings.ocr_searchable_pdf else None
+            recognition = Recognition(pipeline, documents, following, engine, metrics, settings.ocr_dpi, bookbinder)
             loops.append(runtime.consumer("OCR_PROCESSING", OcrProcessing, recognition, time_limit_seconds=OCR_SECONDS))
         yield loops
+
+
+def opened_bookbinder(settings: IngestionSettings, isolation: Isolation, opened: AsyncExitStack) -> Bookbinder:
+    """Return what makes searchable PDFs; its way to the object store is closed with `opened`."""
+    store = ObjectStore(settings.storage_url)
+    opened.callback(store.close)
+    return Bookbinder(isolation, store)
 
 
 def seconds(settings: IngestionSettings) -> float:

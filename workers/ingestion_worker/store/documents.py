@@ -98,7 +98,7 @@ PICTURES = """
 SELECT number, text, origin, ocr_reason, confidence FROM document_page
  WHERE tenant_id = $1 AND document_id = $2
    AND CASE WHEN $3::int[] IS NULL
-            THEN origin <> 'ocr' AND ocr_reason IS NOT NULL AND NOT starts_with(ocr_reason, 'FAILED:')
+            THEN ocr_reason IS NOT NULL AND ($4 OR origin <> 'ocr' AND NOT starts_with(ocr_reason, 'FAILED:'))
             ELSE number = ANY ($3) END
  ORDER BY number
 """
@@ -157,10 +157,12 @@ class PostgresDocuments:
         async with self._claimed(key, claim) as connection:
             await connection.execute(INSERT_PAGES, *_id(key), *_columns_of_pages([page]))
 
-    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
+    async def pictures(
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, *, anew: bool = False
+    ) -> Sequence[Page]:
         """See `Documents`."""
         async with self._claimed(key, claim) as connection:
-            return [Page(*row) for row in await connection.fetch(PICTURES, *_id(key), numbers)]
+            return [Page(*row) for row in await connection.fetch(PICTURES, *_id(key), numbers, anew)]
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """See `Documents`."""

@@ -60,11 +60,13 @@ class StoredDocuments:
         del key
         self._seen[claim][page.number] = page
 
-    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
+    async def pictures(
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, *, anew: bool = False
+    ) -> Sequence[Page]:
         """See `Documents`."""
         with tempfile.TemporaryDirectory() as folder:
             await self.export_pages(key, claim, Path(folder))
-            return await asyncio.to_thread(pictures_of, Path(folder) / PAGES, numbers)
+            return await asyncio.to_thread(pictures_of, Path(folder) / PAGES, numbers, anew)
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """See `Documents`."""
@@ -135,13 +137,13 @@ def lines_of(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def pictures_of(path: Path, numbers: Sequence[int] | None) -> list[Page]:
+def pictures_of(path: Path, numbers: Sequence[int] | None, anew: bool) -> list[Page]:  # noqa: FBT001  to_thread's
     """Return pages of a file: those with these numbers, or those whose pictures are still to be read."""
     pages = read_lines(path, Page)
     if numbers is not None:
         wanted = set(numbers)
         return [page for page in pages if page.number in wanted]
-    return [page for page in pages if page.ocr_reason and page.origin != "ocr" and not is_failed(page)]
+    return [page for page in pages if page.ocr_reason and (anew or (page.origin != "ocr" and not is_failed(page)))]
 
 
 def is_failed(page: Page) -> bool:
