@@ -38,6 +38,7 @@ PRODUCT_VARIABLES = (
     "CALLBACK_",
     "CIRCUIT_BREAKER_",
     "DATABASE_URL",
+    "DOCUMENT_",
     "EGRESS_",
     "EMAIL_",
     "ENABLE_",
