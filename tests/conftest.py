@@ -41,6 +41,7 @@ PRODUCT_VARIABLES = (
     "CLAMAV_",
     "DATABASE_URL",
     "DOCUMENT",
+    "DOCUMENT_",
     "EGRESS_",
     "EMBEDDING_",
     "EMAIL_",

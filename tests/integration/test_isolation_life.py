@@ -59,9 +59,14 @@ async def test_a_cancelled_job_is_gone_when_it_says_so(isolation: Isolation, tmp
 async def test_a_job_cancelled_again_and_again_still_leaves_nothing(isolation: Isolation, tmp_path: Path) -> None:
     job = asyncio.create_task(end_of(isolation, "hang"))
     await become_true(lambda: bool(processes_in(tmp_path)))
-    while not job.done():
+    fork_server = await server_pid(isolation)
+    os.kill(fork_server, signal.SIGSTOP)
+    for _ in range(20):
         job.cancel()
         await asyncio.sleep(0)  # The job's turn.
+    assert not job.done(), "the fork server cannot have killed it yet"
+    os.kill(fork_server, signal.SIGCONT)
+    await asyncio.wait({job})
     assert job.cancelled()
     assert processes_in(tmp_path) == []
 
