@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bounded_reading import MEMORY_BYTES, read_bounded
-from hostile_documents import Hostile, far_corners, hostile_documents, mail_with_bomb
+from hostile_documents import Hostile, far_corners, hostile_documents, mail_with_bomb, nested_mail
 from ingestion_worker.problem import Problem
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ def test_a_mail_with_a_bomb_is_read_without_it(tmp_path: Path) -> None:
 
     assert "see below" in ending.texts[0]
     assert [w for w in ending.result["warnings"] if "bomb.docx was not read: BOMB" in w]
+
+
+def test_mails_in_mails_are_read_to_a_depth(tmp_path: Path) -> None:
+    ending = read_bounded(tmp_path, nested_mail(12, by_forwarding=True), "mails.eml")
+
+    assert len(ending.pages) == 6
+    assert ending.result["warnings"] == ["attachment deep was not read: TOO_LARGE, it is more than 5 mails deep"]
 
 
 def test_nothing_is_written_outside_the_folder(tmp_path: Path) -> None:
