@@ -75,7 +75,8 @@ def read_bounded(folder: Path, content: bytes, name: str = "", **fields: object)
     child = os.fork()
     if child == 0:
         _be_the_child(folder, order(name, **fields))
-    return _judged(folder, *_waited_for(child))
+    status, late = _waited_for(child)
+    return _judged(folder, status, late=late)
 
 
 def _be_the_child(folder: Path, asked: dict[str, Any]) -> None:
@@ -87,7 +88,7 @@ def _be_the_child(folder: Path, asked: dict[str, Any]) -> None:
         faulthandler.disable()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Libraries tell their last words there.
         try:
-            ending = {"how": "read", "result": read(Desk(folder, asked, lambda _done, _all: None))}
+            ending: dict[str, Any] = {"how": "read", "result": read(Desk(folder, asked, lambda _done, _all: None))}
         except DocumentError as error:
             ending = {"how": error.problem, "sentence": error.sentence}
         except BaseException as error:  # noqa: BLE001  the test is about what gets here
@@ -112,7 +113,7 @@ def _waited_for(child: int) -> tuple[int, bool]:
         os.close(handle)
 
 
-def _judged(folder: Path, status: int, late: bool) -> Ending:
+def _judged(folder: Path, status: int, *, late: bool) -> Ending:
     if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
         return Ending(Problem.TIMEOUT)
     if os.WIFSIGNALED(status):

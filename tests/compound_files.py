@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 SECTOR = 512
 FREE, END, FAT_SECTOR = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
@@ -31,7 +32,8 @@ def compound_file(tree: Tree) -> bytes:
     _add(tree, entries, 0)
     sectors: list[bytes] = []
     fat: list[int] = []
-    mini, mini_fat = bytearray(), []
+    mini = bytearray()
+    mini_fat: list[int] = []
     for entry in entries[1:]:
         if entry.kind != 2:
             continue
@@ -90,7 +92,7 @@ def _add(tree: Tree, entries: list[_Entry], parent: int) -> None:
             _add(content, entries, len(entries) - 1)
     if numbers:
         entries[parent].child = numbers[0]
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(numbers):
         entries[before].right = after
 
 

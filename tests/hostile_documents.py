@@ -26,7 +26,7 @@ BOMB, CORRUPT, TOO_LARGE = Problem.BOMB, Problem.CORRUPT, Problem.TOO_LARGE
 
 @dataclass(frozen=True)
 class Hostile:
-    """`read` stands among `ends` for being read to the end, within the limits. Made when it is wanted, for some are slow."""
+    """`read` stands among `ends` for being read to the end, within the limits."""
 
     name: str
     make: Callable[[], bytes]
@@ -72,7 +72,10 @@ def twice_deflated_pdf() -> bytes:
 def fanned_out_pdf(levels: int = 14, times: int = 10) -> bytes:
     """Forms that each draw the next one ten times."""
     forms = [
-        stream(b"/X Do\n" * times, b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X %d 0 R>>>>" % (6 + level))
+        stream(
+            b"/X Do\n" * times,
+            b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X %d 0 R>>>>" % (6 + level),
+        )
         for level in range(levels)
     ]
     last = stream(b"BT /F1 9 Tf (harm) Tj ET", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources " + FONT)
@@ -109,7 +112,16 @@ def vast_png(side: int = 50_000) -> bytes:
 
 def tiff_of_itself() -> bytes:
     """A directory whose next one is itself."""
-    entries = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (278, 3, 1, 1), (279, 4, 1, 1)]
+    entries = [
+        (256, 3, 1, 1),
+        (257, 3, 1, 1),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (278, 3, 1, 1),
+        (279, 4, 1, 1),
+    ]
     packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + packed + struct.pack("<I", 8)
 
@@ -135,7 +147,9 @@ def open_xml(main: str, kind: str, content: str | bytes, more: dict[str, str | b
 
 def docx_of(body: str, before: str = "") -> bytes:
     return open_xml(
-        "word/document.xml", "wordprocessingml.document", f"{before}<w:document {W}><w:body>{body}</w:body></w:document>"
+        "word/document.xml",
+        "wordprocessingml.document",
+        f"{before}<w:document {W}><w:body>{body}</w:body></w:document>",
     )
 
 
@@ -260,7 +274,9 @@ def nested_mail(levels: int, *, by_forwarding: bool) -> bytes:
         head = b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nContent-Type: message/rfc822\r\n\r\n"
         return head * levels + b"From: a@example.com\r\nSubject: end\r\nTo: b@example.com\r\n\r\nend\r\n"
     parts = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (n, n) for n in range(levels))
-    return b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nMIME-Version: 1.0\r\n" + parts + b"\r\nend\r\n"
+    return (
+        b"From: a@example.com\r\nSubject: deep\r\nTo: b@example.com\r\nMIME-Version: 1.0\r\n" + parts + b"\r\nend\r\n"
+    )
 
 
 def crowded_mail(attachments: int = 3_000) -> bytes:
@@ -309,7 +325,9 @@ def hostile_documents() -> tuple[Hostile, ...]:
         Hostile("locked-parts.docx", locked_zip, _ends(Problem.ENCRYPTED)),
         Hostile("deep.html", lambda: b"<html><body>" + b"<div>" * 300_000 + b"deep</body></html>", _ends(READ)),
         Hostile("deep.docx", deep_docx, _ends(BOMB)),
-        Hostile("endless-tag.html", lambda: b"<html><body><p>begin <a href='" + b"x" * 20 * MEBIBYTE, _ends(READ, TOO_LARGE)),
+        Hostile(
+            "endless-tag.html", lambda: b"<html><body><p>begin <a href='" + b"x" * 20 * MEBIBYTE, _ends(READ, TOO_LARGE)
+        ),
         Hostile("angles.html", lambda: b"<html><body>" + b"<" * MEBIBYTE, _ends(READ, TOO_LARGE)),
         Hostile("comments.html", lambda: b"<html><body>" + b"<!--" * MEBIBYTE, _ends(READ, TOO_LARGE, Problem.EMPTY)),
         Hostile("deep-tables.html", lambda: b"<html><body>" + b"<table><tr><td>x" * 20_000, _ends(READ)),
@@ -322,7 +340,9 @@ def hostile_documents() -> tuple[Hostile, ...]:
         Hostile("mails.eml", lambda: nested_mail(12, by_forwarding=True), _ends(READ)),
         Hostile("crowded.eml", crowded_mail, _ends(READ)),
         Hostile("bomb.eml", mail_with_bomb, _ends(READ)),
-        Hostile("deep.rtf", lambda: b"{\\rtf1 " + b"{" * 200_000 + b"deep" + b"}" * 200_000 + b"}", KILLED | {READ, CORRUPT}),
+        Hostile(
+            "deep.rtf", lambda: b"{\\rtf1 " + b"{" * 200_000 + b"deep" + b"}" * 200_000 + b"}", KILLED | {READ, CORRUPT}
+        ),
         Hostile("noise.bin", lambda: bytes(range(256)) * 4096, _ends(Problem.UNSUPPORTED)),
         Hostile("nothing.pdf", lambda: b"", _ends(Problem.EMPTY)),
         Hostile("blank.txt", lambda: b" \n\t\n" * 1000, _ends(Problem.EMPTY)),

@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import boto3
 from botocore.config import Config
@@ -111,7 +111,7 @@ def _wait_for(server: S3Server, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while True:
         try:
-            with urlopen(f"{server.url}/moto-api/", timeout=5):
+            with build_opener(ProxyHandler({})).open(f"{server.url}/moto-api/", timeout=5):
                 return
         except OSError:
             if time.monotonic() > until or server.server.poll() is not None:

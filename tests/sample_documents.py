@@ -11,20 +11,31 @@ from functools import cache
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+import docx as word
+import openpyxl
+import pptx as powerpoint
+from msoffcrypto.format.ooxml import OOXMLFile
+from PIL import Image, ImageDraw
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+
 from old_office_documents import old_presentation, old_sheet, old_text
 from outlook_mails import outlook_mail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-PARAGRAPHS = (
-    "The agreement between Müller & Söhne GmbH and the customer begins on the first day of March and ends after three "
-    "years, unless one of them gives notice in writing six months before. Neither needs a reason for it.",
-    "All prices are in euros and without taxes. The customer pays within thirty days of the date of each invoice; after "
-    "that the supplier may ask for interest, which is eight percent above the rate of the central bank.",
-    "Where a delivery is late, the customer tells the supplier so, and names a day by which it must arrive. What cannot "
-    "be delivered by then may be bought elsewhere, and the supplier bears what it costs beyond the price.",
-)
+AGREEMENT = """\
+The agreement between Müller & Söhne GmbH and the customer begins on the first day of March and ends after three years,
+unless one of them gives notice in writing six months before. Neither needs a reason for it.
+
+All prices are in euros and without taxes. The customer pays within thirty days of the date of each invoice; after that
+the supplier may ask for interest, which is eight percent above the rate of the central bank.
+
+Where a delivery is late, the customer tells the supplier so, and names a day by which it must arrive. What cannot be
+delivered by then may be bought elsewhere, and the supplier bears what it costs beyond the price."""
+PARAGRAPHS = tuple(paragraph.replace("\n", " ") for paragraph in AGREEMENT.split("\n\n"))
 PASSWORD = "correct horse"
 
 
@@ -58,10 +69,6 @@ def pdf(
     pages: Sequence[str] = PARAGRAPHS, *, password: str | None = None, hidden: bool = False, picture: bool = False
 ) -> bytes:
     """Write a page for each text, in lines of seventy characters."""
-    from reportlab.lib.pdfencrypt import StandardEncryption
-    from reportlab.lib.utils import ImageReader
-    from reportlab.pdfgen.canvas import Canvas
-
     out = io.BytesIO()
     encryption = StandardEncryption(password, strength=128) if password else None
     canvas = Canvas(out, invariant=True, encrypt=encryption)
@@ -82,8 +89,6 @@ def pdf(
 
 def filled_form() -> bytes:
     """Write a PDF with a form that somebody has filled in."""
-    from reportlab.pdfgen.canvas import Canvas
-
     out = io.BytesIO()
     canvas = Canvas(out, invariant=True)
     canvas.drawString(72, 760, "Name of the customer:")
@@ -94,8 +99,6 @@ def filled_form() -> bytes:
 
 def docx() -> bytes:
     """Write headings, a list, a table, a page break, a header and a footer."""
-    import docx as word
-
     document = word.Document()
     document.core_properties.title = "The agreement"
     document.core_properties.author = "Ada Lovelace"
@@ -106,7 +109,7 @@ def docx() -> bytes:
     document.add_paragraph(PARAGRAPHS[0])
     document.add_heading("Payment", 2)
     document.add_paragraph("First item", style="List Bullet")
-    document.add_page_break()
+    document.add_page_break()  # type: ignore[no-untyped-call]
     document.add_paragraph(PARAGRAPHS[1])
     table = document.add_table(rows=2, cols=2)
     for row, cells in zip(table.rows, (("Part", "Price"), ("Bolt | M8", "0.25")), strict=True):
@@ -125,8 +128,6 @@ DOCX_PAGES = (
 
 def xlsx() -> bytes:
     """Write two sheets with texts, numbers, dates, a formula and an empty row and column."""
-    import openpyxl
-
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
@@ -153,8 +154,6 @@ XLSX_PAGES = (
 
 def pptx() -> bytes:
     """Write two slides, one with notes and one with a table."""
-    import pptx as powerpoint
-
     show = powerpoint.Presentation()
     slide = show.slides.add_slide(show.slide_layouts[1])
     slide.shapes.title.text = "Our agreement"
@@ -193,7 +192,8 @@ def open_document(kind: str, body: str, styles: str = "") -> bytes:
     media_type = f"application/vnd.oasis.opendocument.{kind}"
     parts: dict[str, str | bytes] = {
         "mimetype": media_type,
-        "content.xml": f"{head}<office:document-content {ODF}><office:body>{body}</office:body></office:document-content>",
+        "content.xml": f"{head}<office:document-content {ODF}><office:body>{body}</office:body>"
+        "</office:document-content>",
         "styles.xml": f"{head}<office:document-styles {ODF}>{styles}</office:document-styles>",
         "meta.xml": f'{head}<office:document-meta {ODF} xmlns:dc="http://purl.org/dc/elements/1.1/"><office:meta>'
         "<dc:title>The agreement</dc:title><meta:initial-creator>Ada Lovelace</meta:initial-creator>"
@@ -283,8 +283,6 @@ CSV_TEXT = "Part Price Remark Bolt 0,25 for a nut; or two Müller 1200 \\|"
 
 def image(kind: str = "PNG", frames: int = 1) -> bytes:
     """Draw a page of writing."""
-    from PIL import Image, ImageDraw
-
     pictures = []
     for number in range(frames):
         picture = Image.new("L", (620, 877), 255)
@@ -355,8 +353,6 @@ EML_PAGES = (
 
 def locked(content: bytes) -> bytes:
     """Lock an Office document with the password."""
-    from msoffcrypto.format.ooxml import OOXMLFile
-
     out = io.BytesIO()
     OOXMLFile(io.BytesIO(content)).encrypt(PASSWORD, out)
     return out.getvalue()
@@ -402,7 +398,8 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
         "application/vnd.ms-outlook",
         lambda: outlook_mail("The agreement, signed", PARAGRAPHS[0], {"prices.csv": csv()}),
         (
-            f"The agreement, signed From: Jürgen Groß <jg@example.com> To: Ada Date: 2026-03-01 12:00:00+00:00 {PARAGRAPHS[0]}",
+            "The agreement, signed From: Jürgen Groß <jg@example.com> To: Ada Date: 2026-03-01 12:00:00+00:00 "
+            + PARAGRAPHS[0],
             f"Attachment: prices.csv {CSV_TEXT}",
         ),
     ),

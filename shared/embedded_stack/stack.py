@@ -78,7 +78,7 @@ def _started(opened: ExitStack, place: Path, announce: Callable[[str], None]) ->
     database_url = os.environ.get("DATABASE_URL") or _own_postgres(opened, place, announce)
     migrate(database_url, announce)
     neighbours = _neighbours(opened, place, announce)
-    variables = _product_variables(redis_url, database_url, neighbours, place / "objects")
+    variables = _product_variables(redis_url, database_url, neighbours, place)
     opened.enter_context(announced_environment(place, variables))
     workers = opened.enter_context(_running_workers(place / "logs", variables, announce))
     return Stack(variables, neighbours, place / "objects", workers)
@@ -106,7 +106,7 @@ def _own_postgres(opened: ExitStack, place: Path, announce: Callable[[str], None
     return server.url
 
 
-def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours, objects: Path) -> dict[str, str]:
+def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours, place: Path) -> dict[str, str]:
     mailbox, company = neighbours.mailbox, neighbours.company
     return {
         "REDIS_URL": redis_url,
@@ -127,9 +127,17 @@ def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours
         "EGRESS_ALLOWED_CIDRS": "127.0.0.0/8",
         "ENABLE_OCR": "true",
         "ENABLE_EMBEDDINGS": "true",
-        "STORAGE_URL": str(objects),
+        "STORAGE_URL": str(place / "objects"),
+        "DOCUMENT_WORK_DIR": str(folder_for_work(place)),
         "OPS_TOKEN": secrets.token_urlsafe(24),
     }
+
+
+def folder_for_work(place: Path) -> Path:
+    """Return where documents are worked on: what a killed run leaves there, the next one's worker removes."""
+    folder = place / "work"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 @contextmanager

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")
 READERS = ("pypdfium2", "pypdf", "pdftotext", "kreuzberg")
-WORDS = (
+TEXT = (
     "the a of to and in that is was for on with as by at from lease tenant landlord rent deposit notice repair heating"
     " water balcony garden kitchen window written signed month quarter year account interest payment agreement party"
     " clause section property building insurance damage inspection utilities electricity contractor invoice reminder"
-).split()
+)
+WORDS = TEXT.split()
 LINES, WORDS_A_LINE = 45, 11
 SPOILT: dict[str, Callable[[Image.Image], Image.Image]] = {
     "clean": lambda image: image,

@@ -103,7 +103,7 @@ def wait_until_served(process: subprocess.Popen[bytes], output: Path) -> dict[in
         assert process.poll() is None, said
         assert time.monotonic() < deadline, said
         time.sleep(0.1)  # The stack tells it in its output only.
-    found = re.findall(r"(events-worker|notifications-worker): http://localhost:(\d+)", said)
+    found = re.findall(rf"({'|'.join(USUAL_PORTS)}): http://localhost:(\d+)", said)
     assert len(found) == len(USUAL_PORTS), said
     return {USUAL_PORTS[name]: int(port) for name, port in found}
 

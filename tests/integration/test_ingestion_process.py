@@ -28,7 +28,8 @@ def desk(redis_url: str, database_url: str, tmp_path: Path) -> Iterator[Document
 
 def test_documents_become_pages_and_chunks_and_jobs_say_little(desk: DocumentDesk) -> None:
     desk.worker().ready()
-    lease = desk.result(desk.add(desk.sample("lease.pdf"), "lease"))
+    first = desk.add(desk.sample("lease.pdf"), "lease")
+    lease = desk.result(first)
     offer = desk.result(desk.add(desk.sample("offer.docx"), "offer", format="pdf"))
     assert {name: lease[name] for name in ("documentId", "state", "mediaType", "pages", "unchanged")} == {
         "documentId": "lease",
@@ -43,7 +44,7 @@ def test_documents_become_pages_and_chunks_and_jobs_say_little(desk: DocumentDes
     assert offer["mediaType"].endswith("wordprocessingml.document")
     assert "Lovelace" not in json.dumps([lease, offer])
     assert desk.rows("SELECT count(*) FROM document WHERE state = 'read' AND language = 'eng'") == [(2,)]
-    progress = json.loads(desk.job(desk.client.zrange(f"{EXTRACTION}:completed", 0, 0)[0].decode())["progress"])
+    progress = json.loads(desk.job(first)["progress"])
     assert progress == {"stage": "extract", "done": 2, "total": 2}
 
 

@@ -90,6 +90,20 @@ async def test_every_page_is_handed_over_once_and_few_pictures_are_there_at_once
     assert names_in(tmp_path) == ["source"]
 
 
+async def test_pictures_wait_for_readers(reader: Reader, tmp_path: Path) -> None:
+    reader.hangs = set(range(1, 31))
+    task = asyncio.create_task(reader.read(*range(1, 31)))
+    async with asyncio.timeout(30):
+        while len(names_in(tmp_path)) < AHEAD + 1:  # noqa: ASYNC110  files have no event
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)  # What must not happen has no event either: a ninth picture.
+
+    assert len(names_in(tmp_path)) == AHEAD + 1
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_page_without_text_has_no_confidence_and_one_that_had_some_keeps_it(
     reader: Reader, tmp_path: Path
 ) -> None:
@@ -187,14 +201,27 @@ async def test_a_page_of_which_there_can_be_no_picture_fails_alone(reader: Reade
 class Fragile(InThreads):
     """Children that die over one page, whatever other pages they were to make pictures of."""
 
-    def __init__(self, page: int) -> None:
+    def __init__(self, page: int, *, from_pixels: int = 0) -> None:
         super().__init__()
         self.page = page
+        self.from_pixels = from_pixels
 
     async def run(self, task: str, order: Mapping[str, Any], folder: Path, **_: Any) -> dict[str, Any]:
-        if task == "render" and self.page in order["pages"]:
-            raise DocumentError(Problem.CRASH, "signal 6")
+        self.orders.append((task, dict(order)))
+        if task == "render" and self.page in order["pages"] and order["maxPixels"] > self.from_pixels:
+            raise DocumentError(Problem.OOM, "it takes more memory than there is")
         return done(task, dict(order), folder)
+
+
+async def test_a_page_for_which_memory_is_short_gets_a_smaller_picture(reader: Reader, tmp_path: Path) -> None:
+    pages = [Page(number, "", "none", "NO_TEXT") for number in range(1, 5)]
+    tasks = Fragile(3, from_pixels=20_000_000)
+
+    summary = await recognise_pages(tasks, reader, tmp_path, pages, ORDER, reader.on_page)
+
+    assert (summary.read, summary.failed) == (4, {})
+    made = [(order["pages"], order["maxPixels"] // 1_000_000) for _, order in tasks.orders]
+    assert made == [([1, 2, 3, 4], 40), ([1], 40), ([2], 40), ([3], 40), ([3], 20), ([4], 40)]
 
 
 async def test_the_page_over_which_a_child_dies_is_found(reader: Reader, tmp_path: Path) -> None:
@@ -202,7 +229,7 @@ async def test_the_page_over_which_a_child_dies_is_found(reader: Reader, tmp_pat
 
     summary = await recognise_pages(Fragile(6), reader, tmp_path, pages, ORDER, reader.on_page)
 
-    assert (summary.read, summary.failed) == (7, {"CRASH": 1})
+    assert (summary.read, summary.failed) == (7, {"OOM": 1})
     assert sorted(page.number for page in reader.pages) == list(range(1, 9))
 
 

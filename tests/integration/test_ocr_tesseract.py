@@ -27,6 +27,11 @@ def clean() -> Image.Image:
     return picture(ENGLISH)
 
 
+def smaller(page: Image.Image) -> Image.Image:
+    """Return it at 200 dots per inch, which are read as well and sooner."""
+    return page.resize((page.width * 2 // 3, page.height * 2 // 3), Image.Resampling.LANCZOS)
+
+
 def no_breaker(dependency: str, seconds: float) -> NoReturn:
     pytest.fail(f"a program of this machine is no dependency: {dependency}")
 
@@ -41,11 +46,11 @@ async def read(folder: Path, page: Image.Image, language: str | None = "eng", **
     ("spoil", "most_wrong", "attempts", "rotated"),
     [
         (lambda page: page, 0.01, 1, 0),
-        (skewed, 0.01, 1, 0),
+        (lambda page: skewed(smaller(page)), 0.01, 1, 0),
         (noisy, 0.03, 1, 0),
         (shaded, 0.03, 1, 0),
-        (lambda page: page.transpose(Image.Transpose.ROTATE_90), 0.01, 2, 90),
-        (lambda page: page.transpose(Image.Transpose.ROTATE_180), 0.01, 2, 180),
+        (lambda page: smaller(page).transpose(Image.Transpose.ROTATE_90), 0.01, 2, 90),
+        (lambda page: smaller(page).transpose(Image.Transpose.ROTATE_180), 0.01, 2, 180),
     ],
     ids=["clean", "skewed", "noisy", "shaded", "on its side", "on its head"],
 )
@@ -66,7 +71,7 @@ async def test_a_page_is_read_whatever_the_scanner_did(
 
 
 async def test_paragraphs_and_lines_stay(tmp_path: Path, clean: Image.Image) -> None:
-    found = await read(tmp_path, clean)
+    found = await read(tmp_path, smaller(clean))
 
     assert found.text.split("\n\n")[1].splitlines()[0] == ENGLISH.split("\n\n")[1].splitlines()[0]
 
@@ -120,7 +125,7 @@ async def test_a_page_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_only_the_page_s_files_are_left(tmp_path: Path, clean: Image.Image) -> None:
-    await read(tmp_path, clean.transpose(Image.Transpose.ROTATE_90), ocr_searchable_pdf=True)
+    await read(tmp_path, smaller(clean).transpose(Image.Transpose.ROTATE_90), ocr_searchable_pdf=True)
 
     assert names_in(tmp_path) == ["page-1.json", "page-1.pdf", "page-1.png"]
 

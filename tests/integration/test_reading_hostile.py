@@ -62,7 +62,9 @@ def test_a_long_table_is_streamed(tmp_path: Path) -> None:
     assert ending.peak_bytes < 400 * MEBIBYTE
 
 
-@pytest.mark.parametrize(("setting", "field"), [("DOCUMENT_MAX_CHARACTERS", "maxCharacters"), ("DOCUMENT_MAX_PAGES", "maxPages")])
+@pytest.mark.parametrize(
+    ("setting", "field"), [("DOCUMENT_MAX_CHARACTERS", "maxCharacters"), ("DOCUMENT_MAX_PAGES", "maxPages")]
+)
 def test_a_limit_is_named_by_its_setting(setting: str, field: str, tmp_path: Path) -> None:
     ending = read_bounded(tmp_path, b"one page\f" * 5 + b"the last", "five.txt", **{field: 4})
 

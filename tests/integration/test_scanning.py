@@ -82,6 +82,14 @@ async def test_a_document_over_the_scanners_own_limit_names_the_setting(document
     assert not clamd.scanned
 
 
+async def test_a_document_that_was_not_looked_at_to_its_end_names_the_limit(document: Path) -> None:
+    clamd = ScriptedClamd(reply=b"stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND\0")
+    async with clamd, scanning(document.parent, clamd) as scanner:
+        with pytest.raises(DocumentError, match=r"MaxFileSize in clamd\.conf") as caught:
+            await scanner.scan(document)
+    assert caught.value.problem is Problem.TOO_LARGE
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from bounded_reading import read_here
+from bounded_reading import order, read_here
 from hostile_documents import CATALOG, FONT, ONE_PAGE, boundless_pdf, raw_pdf, stream
+from ingestion_worker.isolation.task import Desk
 from ingestion_worker.problem import Problem
+from ingestion_worker.reading.read import read
 from sample_documents import PARAGRAPHS, image, pdf
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ TO_UNICODE = (
 )
 
 
-def reasons(folder: Path, content: bytes, **fields: object) -> Sequence[str | None]:
-    ending = read_here(folder, content, **fields)
+def reasons(folder: Path, content: bytes, ocr: str = "auto") -> Sequence[str | None]:
+    ending = read_here(folder, content, ocr=ocr)
     assert ending.how == "read", ending.sentence
     return [page.ocr_reason for page in ending.pages]
 
@@ -107,7 +107,9 @@ def test_metadata(tmp_path: Path) -> None:
 
 def test_metadata_has_bounds(tmp_path: Path) -> None:
     long = b"(" + b"x" * 5000 + b")"
-    fields = b"".join(b"/%s %s" % (key, long) for key in (b"Title", b"Author", b"Subject", b"Keywords", b"Creator", b"Producer"))
+    fields = b"".join(
+        b"/%s %s" % (key, long) for key in (b"Title", b"Author", b"Subject", b"Keywords", b"Creator", b"Producer")
+    )
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Resources " + FONT + b"/Contents 4 0 R>>"
     content = raw_pdf([CATALOG, ONE_PAGE, page, stream(b"BT /F1 9 Tf (a) Tj ET"), b"<<" + fields + b">>"])
     content = content.replace(b"trailer <<", b"trailer <</Info 5 0 R")
@@ -118,10 +120,6 @@ def test_metadata_has_bounds(tmp_path: Path) -> None:
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
-    from bounded_reading import order
-    from ingestion_worker.isolation.task import Desk
-    from ingestion_worker.reading.read import read
-
     told: list[tuple[int, int]] = []
     (tmp_path / "source").write_bytes(pdf([PARAGRAPHS[0]] * 25))
 

@@ -1,7 +1,10 @@
 """Which charset won, and that the text is right, in plain text, HTML, tables and mail."""
 
+# ruff: noqa: RUF001  letters of many scripts are the point
+
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +23,7 @@ TEXTS = {
     "gb18030": "本合同自三月一日起生效，有效期为三年，除非任何一方提前六个月书面通知对方终止合同。",
     "utf-16": "Договор, Vertrag, 契約: alles in einem Text.",
     "utf-8": "Договор, Vertrag, 契約: alles in einem Text.",
-    "cp1250": "Smlouva začíná prvním dnem měsíce a končí po třech letech, pokud jedna ze stran nepožádá o změnu. Žluťoučký kůň.",
+    "cp1250": "Smlouva začíná prvním dnem měsíce a končí po třech letech, pokud nikdo nepožádá o změnu. Žluťoučký kůň.",
 }
 CHARSETS = pytest.mark.parametrize("charset", TEXTS)
 
@@ -36,7 +39,7 @@ def test_text_that_does_not_say_is_guessed(charset: str, tmp_path: Path) -> None
 
 @CHARSETS
 def test_html_says_it_itself(charset: str, tmp_path: Path) -> None:
-    page = f"<html><head><meta http-equiv='Content-Type' content='text/html; charset={charset}'></head><p>{TEXTS[charset]}"
+    page = f"<meta http-equiv='Content-Type' content='text/html; charset={charset}'><p>{TEXTS[charset]}"
 
     ending = read_here(tmp_path, page.encode(charset), "page.html")
 
@@ -55,10 +58,9 @@ def test_a_table_is_decoded(charset: str, tmp_path: Path) -> None:
 
 @CHARSETS
 def test_a_part_of_a_mail_is_decoded(charset: str, tmp_path: Path) -> None:
-    import base64
-
     body = base64.encodebytes(TEXTS[charset].encode(charset))
-    head = f"From: a@example.com\nSubject: x\nContent-Type: text/plain; charset={charset}\nContent-Transfer-Encoding: base64\n\n"
+    head = f"From: a@example.com\nSubject: x\nContent-Type: text/plain; charset={charset}\n"
+    head += "Content-Transfer-Encoding: base64\n\n"
 
     ending = read_here(tmp_path, head.encode() + body, "mail.eml")
 

@@ -1,5 +1,7 @@
 """What a file is, and how that is said of what we do not read."""
 
+# ruff: noqa: RUF001  letters of many scripts are the point
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -90,17 +92,22 @@ def test_no_name_stands_for_two() -> None:
     assert len(names) == len(set(names))
 
 
+GERMAN = """Der Vertrag zwischen dem Lieferanten und dem Kunden beginnt am ersten Tag des Monats und endet nach drei
+Jahren, es sei denn, einer von beiden kündigt ihn sechs Monate vorher schriftlich."""
+FRENCH = """Le contrat entre le fournisseur et le client commence le premier jour du mois et se termine au bout de trois
+ans, sauf si l'un des deux le résilie par écrit six mois auparavant."""
+RUSSIAN = """Договор вступает в силу с первого дня месяца и действует три года, если одна из сторон не расторгнет его
+письменно за шесть месяцев до окончания срока."""
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [
         (PARAGRAPHS[0], "eng"),
-        ("Der Vertrag zwischen dem Lieferanten und dem Kunden beginnt am ersten Tag des Monats und endet nach drei Jahren, "
-         "es sei denn, einer von beiden kündigt ihn sechs Monate vorher schriftlich.", "deu"),
-        ("Le contrat entre le fournisseur et le client commence le premier jour du mois et se termine au bout de trois ans, "
-         "sauf si l'un des deux le résilie par écrit six mois auparavant.", "fra"),
+        (GERMAN, "deu"),
+        (FRENCH, "fra"),
+        (RUSSIAN, "rus"),
         ("この契約は三月一日に始まり、三年後に終わります。どちらの当事者も書面で通知することができます。", "jpn"),
-        ("Договор вступает в силу с первого дня месяца и действует три года, если одна из сторон не расторгнет его "
-         "письменно за шесть месяцев до окончания срока.", "rus"),
         ("Too short.", "und"),
         ("4711 | 0815 | 1234567\n" * 50, "und"),
     ],

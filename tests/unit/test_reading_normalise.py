@@ -48,8 +48,10 @@ London"""
 def test_paragraphs_are_unwrapped() -> None:
     blocks = normalise(LETTER, wrapped=True).split("\n")
 
-    assert blocks[0].endswith("it ends after three years have gone by, unless one of the two gives notice in writing six "
-                              "months earlier than that. No reason is needed.")
+    assert blocks[0].endswith(
+        "it ends after three years have gone by, unless one of the two gives notice in writing six "
+        "months earlier than that. No reason is needed."
+    )
     assert blocks[1].endswith("wrapped by the paper's edge.")
     assert blocks[3].startswith("- an item")
     assert blocks[4] == "- another"

@@ -3,7 +3,8 @@
     async with opened_scanner(settings) as scanner:
         await scanner.scan(fetched.path)
 
-It closes on failure: without a clear "OK" no document passes, whatever the reason.
+It closes on failure: without a clear "OK" no document passes, whatever the reason. clamd itself calls clean what it did
+not look into because of its limits (MaxFileSize, MaxScanSize...), unless its clamd.conf says `AlertExceedsMax yes`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ COMMAND = b"zINSTREAM\0"
 END = struct.pack(">I", 0)
 CLEAN = "stream: OK"
 OVER_LIMIT = "INSTREAM size limit exceeded"
+# What AlertExceedsMax makes of a document that was too much for one of the settings of clamd.conf.
+LIMIT = "Heuristics.Limits.Exceeded."
 _FOUND = re.compile(r"stream: (.{1,512}) FOUND")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 LONGEST_SIGNATURE = 200
@@ -172,13 +175,19 @@ def _judge(reply: bytes) -> None:
     if not end:
         raise ScannerUnavailable("closed the connection instead of answering")
     if found := _FOUND.fullmatch(said):
-        name = _UNPRINTABLE.sub("?", found[1])[:LONGEST_SIGNATURE]
-        raise DocumentError(Problem.INFECTED, f"ClamAV found {name} in the document")
+        raise _found(_UNPRINTABLE.sub("?", found[1])[:LONGEST_SIGNATURE])
     if said.startswith(OVER_LIMIT):
         sentence = "the document is larger than ClamAV takes; StreamMaxLength in clamd.conf is to be raised to"
         raise DocumentError(Problem.TOO_LARGE, f"{sentence} DOCUMENT_MAX_BYTES, or that lowered")
     if said != CLEAN:
         raise ScannerUnavailable("answered with neither OK nor FOUND")
+
+
+def _found(name: str) -> DocumentError:
+    if name.startswith(LIMIT):
+        limit = name.removeprefix(LIMIT)
+        return DocumentError(Problem.TOO_LARGE, f"ClamAV could not look at all of it: {limit} in clamd.conf forbids it")
+    return DocumentError(Problem.INFECTED, f"ClamAV found {name} in the document")
 
 
 @asynccontextmanager

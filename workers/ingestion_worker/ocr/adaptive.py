@@ -47,12 +47,12 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A way, what it gave, and how long it took. `timed_out`: it gave nothing, because it took too long."""
+    """A way, what it gave, and how long it took. `broken`: it ended too late, or badly."""
 
     way: Way
     reading: Reading
     seconds: float
-    timed_out: bool = False
+    broken: bool = False
 
     def shown(self) -> dict[str, Any]:
         """Return what is recorded of it."""
@@ -64,7 +64,7 @@ class Attempt:
             "words": self.reading.words,
             "confidence": None if confidence is None else round(confidence, 4),
             "seconds": round(self.seconds, 2),
-            **({"timedOut": True} if self.timed_out else {}),
+            **({"broken": True} if self.broken else {}),
         }
 
 
@@ -112,11 +112,11 @@ class Bench:
         base = self._base(len(self.attempts))
         wanted = "-c tessedit_create_tsv=1" + (" -c tessedit_create_pdf=1" if self.orders.pdf else "")
         config = f"--psm 3 -c thresholding_method={way.threshold} {wanted}"
-        answered = self._run(self._laid_out(way), base, "tsv", self.orders.language, self.orders.data, config)
+        answered = self._run(way, base, "tsv", self.orders.language, self.orders.data, config)
         table = base.with_name(f"{base.name}.tsv")
         found = reading(table.read_text("utf-8")) if answered and table.exists() else Reading()
         table.unlink(missing_ok=True)
-        self.attempts.append(Attempt(way, found, time.monotonic() - started, timed_out=answered is None))
+        self.attempts.append(Attempt(way, found, time.monotonic() - started, broken=answered is None))
 
     def orientation(self, way: Way) -> int:
         """Return by how many degrees the picture, read in that way, must be turned clockwise to be upright."""
@@ -124,7 +124,7 @@ class Bench:
             return 0
         base = self._folder / f"{self._stem}.orientation"
         config = f"--psm 0 -c thresholding_method={way.threshold}"
-        answered = self._run(self._laid_out(way), base, "osd", "osd", self.orders.orientation, config)
+        answered = self._run(way, base, "osd", "osd", self.orders.orientation, config)
         file = base.with_name(f"{base.name}.osd")
         told = pytesseract.osd_to_dict(file.read_text("utf-8")) if answered and file.exists() else {}
         file.unlink(missing_ok=True)
@@ -145,8 +145,20 @@ class Bench:
             made.unlink(missing_ok=True)
         return (self._folder / f"{self._stem}.pdf").exists()
 
-    def _run(self, picture: Path, base: Path, extension: str, language: str, data: str, config: str) -> bool | None:
-        """Run Tesseract; false: it could make nothing of the picture; none: it took too long."""
+    def _run(self, way: Way, base: Path, extension: str, language: str, data: str, config: str) -> bool | None:
+        """Run Tesseract; false: it could make nothing of the picture; none: it ended too late, or badly.
+
+        Raises `DocumentError` where that is all there is: what was read before is better than nothing.
+        """
+        try:
+            return self._run_once(way, base, extension, language, data, config)
+        except (DocumentError, MemoryError):
+            if not self.attempts:
+                raise
+            return None
+
+    def _run_once(self, way: Way, base: Path, extension: str, language: str, data: str, config: str) -> bool | None:
+        picture = self._laid_out(way)
         try:
             pytesseract.run_tesseract(
                 str(picture),

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 FAILED = "FAILED:"
 # Pages per child that makes pictures, and pictures that there may be at once on the disk.
 RANGE, AHEAD = 4, 8
-# Of a second picture, where the first was too large for the engine, in pixels and in bytes.
+# By what the limits of a second picture, in pixels and in bytes, are less than those of the first.
 SMALLER = 2
 # With so many pages failed and none read, the others are not tried.
 HOPELESS = 10
@@ -150,13 +150,19 @@ class _Work:
     async def _one_by_one(self, pages: Sequence[Page]) -> dict[int, DocumentError]:
         failed = dict[int, DocumentError]()
         for page in pages:
-            try:
-                failed |= await self._render([page], self._engine.limits)
-            except DocumentError as error:
-                if error.problem not in UNLUCKY:
-                    raise
-                failed[page.number] = error
+            failed |= await self._make_alone(page)
         return failed
+
+    async def _make_alone(self, page: Page) -> dict[int, DocumentError]:
+        try:
+            return await self._render([page], self._engine.limits)
+        except DocumentError as error:
+            if error.problem not in UNLUCKY:
+                raise
+        try:
+            return await self._render([page], self._smaller)
+        except DocumentError as error:
+            return {page.number: error}
 
     async def _render(self, pages: Sequence[Page], limits: PictureLimits) -> dict[int, DocumentError]:
         """Make pictures; return the errors of the pages of which there is none."""
@@ -173,29 +179,32 @@ class _Work:
         return {page.number: _error(told[str(page.number)]) for page in pages if str(page.number) in told}
 
     async def _read(self, page: Page) -> Recognised:
+        """Read a page. Where its child died, or its picture was too large, once more from a smaller picture.
+
+        Half of the pixels allowed make no difference to an ordinary page, and a huge one takes half the memory.
+        """
         try:
-            return await self._patiently(page)
+            return await self._recognise(page)
         except PictureTooLarge:
-            limits = self._engine.limits
-            smaller = replace(limits, pixels=limits.pixels // SMALLER, bytes=limits.bytes and limits.bytes // SMALLER)
-        if failed := await self._render([page], smaller):
+            log.info("picture_too_large", page=page.number, engine=self._engine.name)
+        except DocumentError as error:
+            if error.problem not in UNLUCKY:
+                raise
+            log.info("page_is_read_again", page=page.number, code=error.problem, reason=error.sentence)
+        if failed := await self._render([page], self._smaller):
             raise failed[page.number]
         try:
-            return await self._patiently(page)
+            return await self._recognise(page)
         except PictureTooLarge as error:
             raise DocumentError(Problem.TOO_LARGE, f"{self._engine.name} finds the picture too large") from error
 
-    async def _patiently(self, page: Page) -> Recognised:
-        """Read a page; once more if its child died, of which the machine may have been the cause."""
-        for last in (False, True):
-            try:
-                return await self._engine.recognise(
-                    self._folder, self._picture(page), page.number, self._order.language
-                )
-            except DocumentError as error:
-                if last or error.problem not in UNLUCKY:
-                    raise
-        raise AssertionError("the second turn returns or raises")
+    async def _recognise(self, page: Page) -> Recognised:
+        return await self._engine.recognise(self._folder, self._picture(page), page.number, self._order.language)
+
+    @property
+    def _smaller(self) -> PictureLimits:
+        limits = self._engine.limits
+        return replace(limits, pixels=limits.pixels // SMALLER, bytes=limits.bytes and limits.bytes // SMALLER)
 
     def _picture(self, page: Page) -> str:
         return f"page-{page.number}.{'jpg' if self._engine.limits.bytes else 'png'}"

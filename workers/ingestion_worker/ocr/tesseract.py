@@ -37,7 +37,7 @@ def _read(desk: Desk, page: str) -> dict[str, Any]:
         return {"text": "", "confidence": None, "rotated": 0, "attempts": []}
     read_adaptively(bench)
     best = bench.best
-    if all(attempt.timed_out for attempt in bench.attempts):
+    if all(attempt.broken for attempt in bench.attempts):
         raise DocumentError(Problem.TIMEOUT, "the picture of the page took Tesseract too long")
     bench.keep_pdf()
     return {

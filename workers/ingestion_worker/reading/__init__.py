@@ -1,1 +1,1 @@
-"""Reading: what a file is, whether it is safe to open, its text page by page. All of it runs in a process of its own."""
+"""Reading: what a file is, whether it is safe to open, its text page by page. It runs in a process of its own."""

@@ -160,7 +160,9 @@ GUESSES = (
 # Charsets of the Latin alphabet, among which the detector errs for short texts.
 LATIN = frozenset({"cp1250", "cp1252", "cp1254", "cp1257", "cp1258", "iso8859-2", "iso8859-15", "cp850"})
 # What Polish, Turkish and Baltic letters look like in cp1252: signs within words.
-SIGN_IN_WORD = re.compile("[a-z][\u00a3\u00a5\u00af\u00b3\u00b6\u00b9\u00bc\u00be\u00bf]|[\u00a3\u00af\u00b3\u00b6\u00b9\u00bc\u00be\u00bf][a-z]|\u00f0")
+SIGN_IN_WORD = re.compile(
+    "[a-z][\u00a3\u00a5\u00af\u00b3\u00b6\u00b9\u00bc\u00be\u00bf]|[\u00a3\u00af\u00b3\u00b6\u00b9\u00bc\u00be\u00bf][a-z]|\u00f0"
+)
 # What Czech and Hungarian ones do: letters that no language has together.
 TOGETHER = (frozenset("\u00ec\u00f8"), frozenset("\u00e8\u00f8"), frozenset("\u00f5\u00fb"), frozenset("\u00f5\u00f6"))
 

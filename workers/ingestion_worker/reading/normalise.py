@@ -21,7 +21,7 @@ TRAILING = re.compile("[ \t]+(?=\n|$)")
 BLANK_LINES = re.compile("\n{3,}")
 
 # A line that begins like this stands by itself: headings, items, tables, quotations, code.
-STRUCTURE = re.compile(r"[#>|`~•‣▪●◦–—*+·-]|\(?[0-9a-zA-Z]{1,3}[.)]\s|\s{2,}|\t")
+STRUCTURE = re.compile(r"[#>|`~•‣▪●◦\u2013\u2014*+·-]|\(?[0-9a-zA-Z]{1,3}[.)]\s|\s{2,}|\t")
 # Lines shorter than this are lists and addresses, whatever the others look like.
 SHORTEST_FULL_LINE = 25
 # A line that reaches so far to the right ended because the paper did.

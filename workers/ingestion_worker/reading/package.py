@@ -9,13 +9,13 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from ingestion_worker.problem import DocumentError, Problem
-from ingestion_worker.reading.xml_events import xml_events
+from ingestion_worker.reading.xml_events import feed, xml_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ingestion_worker.reading.xml_events import XmlEvent
+    from ingestion_worker.reading.xml_events import XmlEvent, XmlHandler
 
 __all__ = ["Package", "Related"]
 
@@ -80,6 +80,11 @@ class Package:
         """Yield what an XML part holds."""
         with self.opened(part) as file:
             yield from xml_events(file)
+
+    def feed(self, part: str, handler: XmlHandler) -> Iterator[None]:
+        """Tell a handler the same; yields after each piece."""
+        with self.opened(part) as file:
+            yield from feed(file, handler)
 
     def related(self, part: str) -> dict[str, Related]:
         """Return the parts that one refers to, by the id it uses for them. `""` is the package itself."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ingestion_worker.document import Page
@@ -54,4 +55,4 @@ class Extracted:
 
 # Raises `DocumentError` at once or while pages are taken; whatever else its libraries raise for a broken file must be
 # among `broken.BROKEN`.
-Extractor = Callable[[Source], Extracted] if TYPE_CHECKING else object
+Extractor = Callable[[Source], Extracted]

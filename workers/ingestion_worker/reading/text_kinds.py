@@ -28,6 +28,8 @@ HTML_TAGS = re.compile(r"</?(p|div|span|table|tr|td|a|ul|li|h[1-6]|br|b|strong|e
 XML_BEGIN = re.compile(r"\s*(<\?xml|<[A-Za-z_][\w.-]*:?[\w.-]*(\s+xmlns|\s*>))")
 MARKDOWN = re.compile(r"^(#{1,6} \S|```|\[[^\]]+\]\([^)]+\)|\* \S.*\*\*|\|( ?:?-+:? ?\|)+$)", re.MULTILINE)
 CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+# Known headers of a mail that nobody called one.
+SURE_HEADERS = 3
 DELIMITERS = ",;\t|"
 # Rows that must agree before something nobody called a table is one, out of the first.
 AGREEING_LINES, ALL_BUT_FEW, MOST_LINES = 3, 0.95, 50
@@ -80,8 +82,8 @@ def _is_mail(text: str, *, declared: bool) -> bool:
             return False
         known += bool(MAIL_HEADER.match(line))
     else:
-        known = known if len(lines) > 2 else 0
-    return known >= (1 if declared else 3)
+        known = known if len(lines) > SURE_HEADERS else 0
+    return known >= (1 if declared else SURE_HEADERS)
 
 
 def _foreign_xml(text: str) -> str | None:
@@ -112,7 +114,9 @@ def likely_delimiter(text: str) -> tuple[str, float]:
     """Return what stands between cells, and the share of the first rows that have as many cells then."""
     whole_lines = text.splitlines()[:MOST_LINES] if text.endswith("\n") else text.splitlines()[:-1][:MOST_LINES]
     lines = whole_lines or text.splitlines()[:1]
-    return max(((delimiter, _share_that_agrees(lines, delimiter)) for delimiter in DELIMITERS), key=lambda pair: pair[1])
+    return max(
+        ((delimiter, _share_that_agrees(lines, delimiter)) for delimiter in DELIMITERS), key=lambda pair: pair[1]
+    )
 
 
 def _share_that_agrees(lines: Sequence[str], delimiter: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingestion_worker.problem import DocumentError, Problem
@@ -29,7 +30,7 @@ DATE_LETTERS = re.compile(r"[dmyhs]", re.IGNORECASE)
 DAY_ZERO, DAY_ZERO_OF_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001  sheets know no zones
 LAST_DAY = 2_958_465
 SIGNIFICANT_DIGITS = 15
-COLUMN = re.compile(r"([A-Za-z]{1,3})\d*$")
+LONGEST_COLUMN = 3  # Letters: the last one is XFD.
 
 
 class _Book(NamedTuple):
@@ -67,7 +68,7 @@ def _sheets(package: Package, main: str) -> tuple[list[tuple[str, str]], datetim
 def _pages(package: Package, main: str, sheets: Sequence[tuple[str, str]], day_zero: datetime) -> Iterator[str]:
     book = _Book(_strings(package, main), _date_formats(package, main), day_zero)
     for name, part in sheets:
-        yield from sheet_pages(name, _rows(package.events(part), book))
+        yield from sheet_pages(name, _rows(package, part, book))
 
 
 def _strings(package: Package, main: str) -> list[str]:
@@ -117,36 +118,61 @@ def _is_date_format(code: str) -> bool:
     return bool(DATE_LETTERS.search(NOT_FORMAT_LETTERS.sub("", code.partition(";")[0])))
 
 
-def _rows(events: Iterator[XmlEvent], book: _Book) -> Iterator[Row]:
+def _rows(package: Package, part: str, book: _Book) -> Iterator[Row]:
     """Yield rows that have anything in them; cells that do not exist cost nothing, wherever the others are."""
-    row: Row = {}
-    kind, style, column, text = "", "", -1, ""
-    for event in _without_readings(events):
-        if event.kind == "text":
-            if event.name in ("v", "t"):
-                text += event.text
-        elif event.kind == "start":
-            if event.name == "c":
-                kind, style, text = event.attributes.get("t", "n"), event.attributes.get("s", ""), ""
-                column = _column(event.attributes.get("r"), column)
-            elif event.name == "row":
-                row, column = {}, -1
-        elif event.name == "c":
-            if value := _value(text, kind, style, book):
-                row[column] = value
-        elif event.name == "row" and row:
-            yield row
+    sheet = _Sheet(book)
+    for _ in package.feed(part, sheet):
+        yield from sheet.rows
+        sheet.rows = []
+
+
+class _Sheet:
+    """Takes a sheet's XML as it is parsed: there may be millions of cells, and this is most of the time they cost."""
+
+    def __init__(self, book: _Book) -> None:
+        self.rows: list[Row] = []
+        self._book = book
+        self._row: Row = {}
+        self._column = -1
+        self._kind = self._style = self._text = ""
+        self._in_value = False
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if name in ("v", "t"):
+            self._in_value = True
+        elif name == "c":
+            self._kind, self._style = attributes.get("t", "n"), attributes.get("s", "")
+            self._column = _column(attributes.get("r"), self._column)
+            self._text = ""
+        elif name == "row":
+            self._row, self._column = {}, -1
+
+    def text(self, text: str) -> None:
+        if self._in_value:
+            self._text += text
+
+    def end(self, name: str) -> None:
+        if name in ("v", "t"):
+            self._in_value = False
+        elif name == "c":
+            if self._text and (value := _value(self._text, self._kind, self._style, self._book)):
+                self._row[self._column] = value
+        elif name == "row" and self._row:
+            self.rows.append(self._row)
 
 
 def _column(reference: str | None, before: int) -> int:
     """Return the column of `AB12`, counted from 0; without a reference it is the next one."""
-    found = COLUMN.match(reference or "")
-    if not found:
-        return before + 1
+    letters = (reference or "").rstrip("0123456789")
+    return _number_of(letters) if letters and len(letters) <= LONGEST_COLUMN else before + 1
+
+
+@lru_cache(maxsize=16_384)
+def _number_of(letters: str) -> int:
     number = 0
-    for letter in found[1].upper():
+    for letter in letters.upper():
         number = number * 26 + ord(letter) - ord("A") + 1
-    return number - 1
+    return max(number, 1) - 1
 
 
 def _value(text: str, kind: str, style: str, book: _Book) -> str:

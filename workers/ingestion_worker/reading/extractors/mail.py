@@ -6,7 +6,7 @@ from email import message_from_binary_file
 from email.errors import HeaderParseError, MessageError
 from email.header import decode_header
 from email.policy import compat32
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading.charset import decoded
@@ -14,6 +14,7 @@ from ingestion_worker.reading.extractors.html import declared_charset
 from ingestion_worker.reading.extractors.letters import Attachment, Letter, extracted_letter
 
 if TYPE_CHECKING:
+    from email.header import Header
     from email.message import Message
 
     from ingestion_worker.reading.source import Extracted, Source
@@ -49,7 +50,8 @@ def _take(part: Message, letter: Letter, mails: int, parts: int) -> None:
     if parts > DEEPEST_PART or mails > DEEPEST_MAIL:
         raise DocumentError(Problem.BOMB, "its parts are nested deeper than any mail's")
     kind = part.get_content_type()
-    content = part.get_payload()
+    # Of a container these are messages, whatever the standard library's types say.
+    content: Any = part.get_payload()
     if kind.startswith("message/") and isinstance(content, list):
         for message in content:
             inner = _letter(message, mails + 1)
@@ -117,10 +119,10 @@ def _header(message: Message, name: str) -> str:
     return " ".join(_decoded_header(value).split())[:LONGEST_HEADER] if value else ""
 
 
-def _decoded_header(value: object) -> str:
+def _decoded_header(value: Header | str) -> str:
     """Return a header as text: encoded words of any charset, and bytes that somebody put there as they were."""
     try:
-        pieces = decode_header(value)  # type: ignore[arg-type]  it takes what messages give
+        pieces = decode_header(value)
     except (HeaderParseError, ValueError, LookupError, TypeError, AttributeError):
         pieces = [(str(value), None)]
     return "".join(_decoded_piece(content, charset) for content, charset in pieces)

@@ -26,6 +26,7 @@ CONTENT, STYLES, META, MANIFEST = "content.xml", "styles.xml", "meta.xml", "META
 LEFT_OUT = frozenset(
     {"tracked-changes", "annotation", "ruby-text", "forms", "note-citation", "bibliography-mark-source"}
 )
+CELLS = ("table-cell", "covered-table-cell")
 DEEPEST_HEADING = 6
 # Spaces that one element may stand for, and cells that one may: sheets end with a row of a million empty ones.
 MOST_SPACES = 100
@@ -137,7 +138,7 @@ class _BodyReader:
             self.out.begin_table()
         elif name == "table-row":
             self.out.begin_row()
-        elif name in ("table-cell", "covered-table-cell"):
+        elif name in CELLS:
             self.out.begin_cell(min(_number(attributes.get("number-columns-repeated"), 1), MOST_REPEATED))
 
     def _new_page(self) -> None:
@@ -152,7 +153,7 @@ class _BodyReader:
             self.out.end_paragraph(self._before.pop() if self._before else "")
         elif name == "list":
             self._lists -= 1
-        elif name in ("table-cell", "covered-table-cell"):
+        elif name in CELLS:
             self.out.end_cell()
         elif name == "table-row":
             self.out.end_row()
@@ -168,29 +169,48 @@ def _sheets(events: Iterator[XmlEvent]) -> Iterator[str]:
 
 def _rows(events: Iterator[XmlEvent]) -> Iterator[Row]:
     """Yield the rows of the table that has begun, up to its end; a row that stands for many is said once."""
-    row: Row = {}
-    column, repeated, skipped = 0, 1, 0
-    texts: list[str] = []
+    row = _Row()
+    for event in _without_what_is_left_out(events):
+        if event.kind == "text":
+            row.texts.append(event.text)
+        elif event.kind == "start":
+            row.start(event)
+        elif event.name in CELLS:
+            row.end_cell()
+        elif event.name == "table-row" and row.cells:
+            yield row.cells
+        elif event.name == "table":
+            return
+
+
+class _Row:
+    def __init__(self) -> None:
+        self.cells: Row = {}
+        self.texts: list[str] = []
+        self._column, self._repeated = 0, 1
+
+    def start(self, event: XmlEvent) -> None:
+        if event.name == "table-row":
+            self.cells, self._column = {}, 0
+        elif event.name in CELLS:
+            self._repeated, self.texts = _number(event.attributes.get("number-columns-repeated"), 1), []
+        elif event.name in ("p", "s", "tab", "line-break"):
+            self.texts.append(" ")
+
+    def end_cell(self) -> None:
+        if text := "".join(self.texts).strip():
+            columns = range(self._column, self._column + min(self._repeated, MOST_REPEATED))
+            self.cells.update(dict.fromkeys(columns, text))
+        self._column += self._repeated
+
+
+def _without_what_is_left_out(events: Iterable[XmlEvent]) -> Iterator[XmlEvent]:
+    skipped = 0
     for event in events:
         if skipped or event.name in LEFT_OUT:
             skipped += (event.kind == "start") - (event.kind == "end")
-        elif event.kind == "text":
-            texts.append(event.text)
-        elif event.kind == "start":
-            if event.name == "table-row":
-                row, column = {}, 0
-            elif event.name in ("table-cell", "covered-table-cell"):
-                repeated, texts = _number(event.attributes.get("number-columns-repeated"), 1), []
-            elif event.name in ("p", "s", "tab", "line-break"):
-                texts.append(" ")
-        elif event.name in ("table-cell", "covered-table-cell"):
-            if text := "".join(texts).strip():
-                row.update(dict.fromkeys(range(column, column + min(repeated, MOST_REPEATED)), text))
-            column += repeated
-        elif event.name == "table-row" and row:
-            yield row
-        elif event.name == "table":
-            return
+        else:
+            yield event
 
 
 def _number(written: str | None, otherwise: int) -> int:
