@@ -53,7 +53,7 @@ def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
         for migration in missing:
             announce(f"applying {migration.id}")
             _apply(backend, migration, announce)
-        prepare_vectors(backend.connection, announce)
+        _patiently(backend, "vectors.sql", lambda: prepare_vectors(backend.connection, announce), announce)
         return [migration.id for migration in missing]
 
 
@@ -140,21 +140,31 @@ def _locked(backend: _Backend) -> bool:
 
 
 def _apply(backend: _Backend, migration: Migration, announce: Callable[[str], None]) -> None:
-    """Apply a migration, never queueing for a lock for long: every writer would queue behind it."""
     # An index that is built concurrently only waits, and nobody waits for it.
     patience = f"{LOCK_WAIT_SECONDS}s" if migration.use_transactions else "0"
+    _patiently(backend, migration.id, lambda: backend.apply_one(migration), announce, patience)
+
+
+def _patiently(
+    backend: _Backend,
+    name: str,
+    apply: Callable[[], None],
+    announce: Callable[[str], None],
+    patience: str = f"{LOCK_WAIT_SECONDS}s",
+) -> None:
+    """Apply something, never queueing for a lock for long: every writer would queue behind it."""
     backend.connection.execute(f"SET lock_timeout = '{patience}'")
     give_up = time.monotonic() + GIVE_UP_SECONDS
     while True:
         try:
-            backend.apply_one(migration)
+            apply()
         except psycopg.errors.LockNotAvailable as error:
             if time.monotonic() > give_up:
                 reason = f"a table was in use for {GIVE_UP_SECONDS} s: end transactions that are idle, and run it again"
-                raise MigrationError(f"migration {migration.id} was not applied: {reason}") from error
-            announce(f"{migration.id} waits for a moment in which nobody uses its tables")
+                raise MigrationError(f"migration {name} was not applied: {reason}") from error
+            announce(f"{name} waits for a moment in which nobody uses its tables")
             time.sleep(LOCK_PAUSE_SECONDS)
         except psycopg.Error as error:
-            raise MigrationError(f"migration {migration.id} failed and was rolled back: {error}") from error
+            raise MigrationError(f"migration {name} failed and was rolled back: {error}") from error
         else:
             return

@@ -21,6 +21,7 @@ OLDEST = (0, 8)
 SOURCE = Path(__file__).with_name("vectors.sql")
 FOUND = "SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = %s"
 # Which text of the file was run: to run it in vain would wait for whoever writes to the table.
+HAS_DOCUMENTS = "SELECT to_regclass('document') IS NOT NULL"
 RECORDED = "SELECT obj_description(to_regclass('document_vector'))"
 RECORD = "COMMENT ON TABLE document_vector IS {}"
 
@@ -32,7 +33,7 @@ def prepare_vectors(connection: psycopg.Connection, announce: Callable[[str], No
         return
     statements = SOURCE.read_text(encoding="utf-8")
     digest = hashlib.sha256(statements.encode()).hexdigest()
-    if connection.execute(RECORDED).fetchone() == (digest,):
+    if connection.execute(RECORDED).fetchone() == (digest,) or connection.execute(HAS_DOCUMENTS).fetchone() == (False,):
         return
     try:
         with connection.transaction():
