@@ -41,7 +41,6 @@ PRODUCT_VARIABLES = (
     "CLAMAV_",
     "DATABASE_URL",
     "DOCUMENT",
-    "DOCUMENT_",
     "EGRESS_",
     "EMBEDDING_",
     "EMAIL_",

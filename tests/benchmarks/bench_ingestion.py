@@ -7,6 +7,7 @@ docs/explanation/performance.md says what columns mean.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import random
@@ -22,13 +23,18 @@ from typing import TYPE_CHECKING, Any
 # Run as a file, its own folder is what Python searches.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import numpy as np
+
 import scans
 from benchmarks.tables import table
-from document_desk import EXTRACTION, OCR, DocumentDesk, document_desk
+from document_desk import EMBEDDING, EXTRACTION, OCR, DocumentDesk, document_desk
 from embedded_stack import postgres_server, redis_server
+from ingestion_worker.embeddings.local import encoded, loaded
 from ingestion_worker.ocr.installed import installed_tesseract
 from ingestion_worker.settings import IngestionSettings
+from ingestion_worker.store.vectors import VectorStore
 from worker_ops.migrations import migrate
+from worker_runtime.postgres import BY_INDEX, Database
 from worker_runtime.settings.worker import load
 
 if TYPE_CHECKING:
@@ -45,6 +51,15 @@ TEXT = (
     " clause section property building insurance damage inspection utilities electricity contractor invoice reminder"
 )
 WORDS = TEXT.split()
+DOCUMENT_OF_CHUNKS = """
+WITH document AS (
+    INSERT INTO document (tenant_id, document_id, claim, source, state, chunks)
+    VALUES ('t-1', 'd-1', 'c', 's', 'read', $1::int)
+)
+INSERT INTO document_chunk (tenant_id, document_id, number, text, tokens, first_page, last_page)
+SELECT 't-1', 'd-1', number, 'piece ' || number, 2, 1, 1 FROM generate_series(1, $1::int) AS number
+"""
+LOOKS = 50
 LINES, WORDS_A_LINE = 45, 11
 SPOILT: dict[str, Callable[[Image.Image], Image.Image]] = {
     "clean": lambda image: image,
@@ -61,6 +76,15 @@ COLUMNS = {
     "ocr": {
         "pages/CPU s": ("pagesPerCpuSecond", ".2f"),
         **{f"CER {name}": (f"cer {name}", ".3f") for name in SPOILT},
+    },
+    "embeddings": {
+        "tokens/CPU s": ("tokensPerCpuSecond", ".0f"),
+        "tokens/s": ("tokensPerSecond", ".0f"),
+        "of raw %": ("share", ".0%"),
+    },
+    "vectors": {
+        "upserts/s": ("upsertsPerSecond", ".0f"),
+        "search ms": ("searchMs", ".1f"),
     },
 }
 
@@ -141,6 +165,77 @@ def bare_tesseract(letters: dict[str, Image.Image], folder: Path) -> dict[str, A
     return row("tesseract", len(letters), time.monotonic() - began, cpu, **errors)
 
 
+def measure_embeddings(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Embed the pieces of some documents by the bare model, and by a worker up to the commit."""
+    with desk() as ours:
+        reader = ours.worker().ready(60)
+        for number in range(arguments.documents):
+            ours.add(ours.written(f"{number}.pdf", paper(arguments.embedded_pages, number)), f"d-{number}")
+        ours.drained(EXTRACTION)
+        reader.stop()
+        pieces = [(text, tokens) for text, tokens in ours.rows("SELECT text, tokens FROM document_chunk")]
+        tokens = sum(count for _, count in pieces)
+        raw = asyncio.run(bare_model([text for text, _ in pieces]))
+        worker = ours.worker(ENABLE_TEXT_EXTRACTION="false", ENABLE_EMBEDDINGS="true").ready(60)
+        used, began = tree_cpu(worker.popen.pid), time.monotonic()
+        for number in range(arguments.documents):
+            ours.add("", f"d-{number}", EMBEDDING)
+        ours.drained(EMBEDDING, within=600)
+        mine = (time.monotonic() - began, tree_cpu(worker.popen.pid) - used)
+        if ours.rows("SELECT count(*) FROM document_vector") != [(len(pieces),)]:
+            raise AssertionError("not every piece has a vector")
+    return [
+        {
+            "contender": name,
+            "tokensPerCpuSecond": tokens / cpu,
+            "tokensPerSecond": tokens / seconds,
+            "share": raw[1] / cpu,
+        }
+        for name, (seconds, cpu) in (("the model alone", raw), ("ours, in all", mine))
+    ]
+
+
+async def bare_model(texts: list[str]) -> tuple[float, float]:
+    """Return the seconds and CPU seconds that the model takes for texts, one after the other and one at a time."""
+    session, ids = loaded(), encoded(texts)
+
+    def compute() -> None:
+        for one in ids:
+            tokens = np.array([one], dtype=np.int64)
+            given = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": tokens * 0}
+            session.run(["last_hidden_state"], given)
+
+    began, before = time.monotonic(), time.process_time()
+    await asyncio.to_thread(compute)
+    return time.monotonic() - began, time.process_time() - before
+
+
+def measure_vectors(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Keep random vectors in the index, and look for the nearest."""
+    with desk() as ours:
+        return [asyncio.run(kept_vectors(str(ours.database_url), arguments.vectors))]
+
+
+async def kept_vectors(database_url: str, count: int) -> dict[str, Any]:
+    chosen = np.random.default_rng(1)
+    async with Database(database_url, settings=BY_INDEX) as database:
+        async with database.connected() as connection:
+            await connection.execute(DOCUMENT_OF_CHUNKS, count)
+        store, began = VectorStore(database), time.monotonic()
+        for after in range(0, count, 64):
+            chunks = await store.chunks("t-1", "d-1", after, 64)
+            vectors = chosen.normal(size=(len(chunks), 384))
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            await store.add("t-1", "d-1", "bench", dict(zip(chunks, vectors.tolist(), strict=True)))
+        seconds = time.monotonic() - began
+        asked = chosen.normal(size=384)
+        looked = time.monotonic()
+        for _ in range(LOOKS):
+            await store.search("t-1", "bench", (asked / np.linalg.norm(asked)).tolist(), 10)
+        took = (time.monotonic() - looked) / LOOKS * 1000
+    return {"contender": f"{count} vectors", "upsertsPerSecond": count / seconds, "searchMs": took}
+
+
 def row(contender: str, pages: int, seconds: float, cpu: float, **more: float) -> dict[str, Any]:
     return {"contender": contender, "pagesPerSecond": pages / seconds, "pagesPerCpuSecond": pages / cpu, **more}
 
@@ -176,7 +271,12 @@ def desk() -> Iterator[DocumentDesk]:
         yield opened.enter_context(document_desk(redis_url, database_url, folder))
 
 
-PARTS = {"text": measure_text, "ocr": measure_ocr}
+PARTS = {
+    "text": measure_text,
+    "ocr": measure_ocr,
+    "embeddings": measure_embeddings,
+    "vectors": measure_vectors,
+}
 
 
 def parsed() -> argparse.Namespace:
@@ -185,6 +285,8 @@ def parsed() -> argparse.Namespace:
     add("--parts", nargs="+", choices=COLUMNS, default=tuple(COLUMNS), help="what to measure (default: everything)")
     add("--documents", type=int, default=20, help="PDFs to read (default 20)")
     add("--pages", type=int, default=150, help="pages of each (default 150)")
+    add("--embedded-pages", type=int, default=5, help="pages of each whose pieces are embedded (default 5)")
+    add("--vectors", type=int, default=5_000, help="vectors to keep (default 5000)")
     add("--scans", type=int, default=3, help="scans of each kind (default 3)")
     add("--json", action="store_true", help="one machine-readable line instead of the tables")
     return parser.parse_args()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion_worker.embeddings.wordpiece import uncased
+from ingestion_worker.isolation.container import processors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -81,7 +81,7 @@ class LocalEmbedder:
 @asynccontextmanager
 async def opened_local() -> AsyncIterator[LocalEmbedder]:
     """Load the model. Raises `ModelMissing`."""
-    threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="embedding")
+    threads = ThreadPoolExecutor(max_workers=processors(), thread_name_prefix="embedding")
     try:
         yield LocalEmbedder(await asyncio.get_running_loop().run_in_executor(threads, loaded), threads)
     finally:
