@@ -78,6 +78,21 @@ def test_endpoints_and_deliveries_that_need_somebody_are_named(operator: Operato
     assert "deliveries show n-1" in found["deliveries"]["remedy"]
 
 
+def test_documents_that_nobody_reads_and_those_that_kill_are_named(operator: Operator) -> None:
+    own(operator)
+    operator.database.execute(
+        "INSERT INTO document (tenant_id, document_id, claim, source, state, problem, changed_at)"
+        " VALUES ('t', 'd-1', 'c', 's', 'awaiting_ocr', NULL, now() - interval '61 minutes'),"
+        " ('t', 'd-2', 'c', 's', 'reading', NULL, now()), ('t', 'd-3', 'c', 's', 'failed', 'OOM', now()),"
+        " ('t', 'd-4', 'c', 's', 'failed', 'ENCRYPTED', now())"
+    )
+    found = attention(operator)
+
+    assert set(found) == {"documents", "lethal documents"}
+    assert "documents show d-1" in found["documents"]["remedy"]
+    assert found["lethal documents"]["found"].startswith("1 ")
+
+
 def test_an_old_transaction_is_named(operator: Operator, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own(operator)
     monkeypatch.setattr(findings, "LONG_TRANSACTION_SECONDS", 0.0)

@@ -57,6 +57,7 @@ async def examine(store: DoctorStore, upkeep: UpkeepStore) -> list[Finding]:
         findings.partitions(await store.ownerless()),
         findings.deliveries(await store.stuck(findings.LONG_BEGUN_SECONDS)),
         findings.endpoints(await store.disabled()),
+        *findings.documents(await store.documents(findings.LONG_UNREAD_SECONDS)),
         findings.transaction(await store.oldest_transaction()),
         findings.vacuums(await store.vacuums()),
         findings.indexes(await store.indexes()),

@@ -15,6 +15,7 @@ LATE_SECONDS = 60.0
 LONG_TRANSACTION_SECONDS = 60.0
 LONG_UNDER_WAY_SECONDS = 600.0
 LONG_BEGUN_SECONDS = 600.0
+LONG_UNREAD_SECONDS = 3600.0
 MOST_CLOCK_SECONDS = 1.0
 MANY_DEAD_ROWS = 50_000
 DEAD_RATIO = 0.2
@@ -133,6 +134,21 @@ def deliveries(seen: Mapping[str, Any]) -> Finding:
     found = f"{seen['deliveries']} begun by a worker that died, and not taken up"
     remedy = f"`intelliflow deliveries show {seen['example']}`, then replay it" if seen["deliveries"] else ""
     return Finding("deliveries", found, remedy)
+
+
+def documents(seen: Mapping[str, Any]) -> tuple[Finding, Finding]:
+    """Judge documents that are not read for very long, and those that killed the process which read them."""
+    late = Finding(
+        "documents",
+        f"{seen['late']} begun or waiting for OCR for more than {LONG_UNREAD_SECONDS / 60:.0f} minutes",
+        f"`intelliflow documents show {seen['example']}`; are their queues worked?" if seen["late"] else "",
+    )
+    lethal = Finding(
+        "lethal documents",
+        f"{seen['lethal']} killed who read them, in the last day",
+        "`intelliflow documents list --group --newer-than 1d`: raise limits, or report them" if seen["lethal"] else "",
+    )
+    return late, lethal
 
 
 def megabytes(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ingestion_worker.problem import UNLUCKY
 from notifications_worker.store.endpoints import GONE, ONLY_FAILURES
 
 if TYPE_CHECKING:
@@ -73,6 +74,16 @@ SELECT count(*) AS deliveries, min(notification_id) AS example
   FROM notification_delivery
  WHERE state = 'sending' AND lease_until < clock_timestamp() - make_interval(secs => $1)
 """
+# Begun, or waiting for OCR, for that long; and those of the last day that killed the process which read them.
+DOCUMENTS = """
+SELECT count(*) FILTER (WHERE late) AS late, min(document_id) FILTER (WHERE late) AS example,
+       count(*) FILTER (WHERE NOT late) AS lethal
+  FROM (SELECT document_id, state <> 'failed' AS late
+          FROM document
+         WHERE (state IN ('reading', 'awaiting_ocr') AND changed_at < clock_timestamp() - make_interval(secs => $1))
+            OR (state = 'failed' AND problem = ANY ($2::text[]) AND changed_at > clock_timestamp() - interval '1 day'))
+       AS seen
+"""
 CLOCK = "SELECT EXTRACT(epoch FROM clock_timestamp())::float8"
 
 
@@ -134,6 +145,10 @@ class DoctorStore:
     async def stuck(self, seconds: float) -> dict[str, Any]:
         """Count `deliveries` whose sender died that long ago, and that nobody has taken up."""
         return (await self._rows(STUCK, seconds))[0]
+
+    async def documents(self, seconds: float) -> dict[str, Any]:
+        """Count those that are `late` (`example` is one) and those that were `lethal` to whoever read them."""
+        return (await self._rows(DOCUMENTS, seconds, sorted(UNLUCKY)))[0]
 
     async def clock(self) -> float:
         """Return the database's time in seconds since the epoch."""
