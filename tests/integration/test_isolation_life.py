@@ -110,9 +110,11 @@ async def test_a_worker_and_its_fork_server_killed_at_once_take_the_tasks_along(
     os.kill(fork_server, signal.SIGKILL)
     owner.kill()
     await owner.wait()
-    await become_true(lambda: not set(leaders) & set(processes_in(tmp_path)))
-    for orphan in processes_in(tmp_path):
-        os.kill(orphan, signal.SIGKILL)  # Nobody is left who could: where that happens, the container ends.
+    try:
+        await become_true(lambda: not set(leaders) & set(processes_in(tmp_path)))
+    finally:
+        for orphan in processes_in(tmp_path):
+            os.kill(orphan, signal.SIGKILL)  # Nobody is left who could: where that happens, the container ends.
 
 
 async def test_a_worker_that_is_alive_keeps_its_folders(tmp_path: Path) -> None:
