@@ -83,9 +83,7 @@ class Extraction:
         waits = self._following.will_recognise(pictures)
         if pictures and not waits and not reading.characters:
             raise DocumentError(Problem.EMPTY, "its pages are pictures, which only OCR reads: set ENABLE_OCR=true")
-        chunks = None
-        if not waits:
-            reading, chunks = await self._pipeline.chunk(reading, folder, watch)
+        chunks = None if waits else await self._pipeline.chunk(folder, watch)
         with watch.timed("store"):
             await self._documents.keep(key, claim, content, reading, folder)
         self._metrics.pages("text", reading.pages - pictures)

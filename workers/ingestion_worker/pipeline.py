@@ -103,12 +103,19 @@ class Pipeline:
             result = await self.isolation.run("read", order, folder, on_progress=on_progress)
         return reading_of(result), _number(result, "ocrPages")
 
-    async def chunk(self, reading: Reading, folder: Path, watch: Stopwatch) -> tuple[Reading, int]:
-        """Cut the pages of a folder into chunks; return how many, and what is known now of the text."""
-        with watch.timed("chunk"):
-            result = await self.isolation.run("chunk", self._cutting, folder)
+    async def chunk(self, folder: Path, watch: Stopwatch) -> int:
+        """Cut the pages of a folder into chunks; return how many."""
+        return _number(await self._cut(folder, watch, describe=False), "chunks")
+
+    async def chunk_and_describe(self, reading: Reading, folder: Path, watch: Stopwatch) -> tuple[int, Reading]:
+        """Do the same for pages to which OCR has added, and return what there is to say of their text now."""
+        result = await self._cut(folder, watch, describe=True)
         language, characters = str(result.get("language"))[:64], _number(result, "characters")
-        return replace(reading, language=language, characters=characters), _number(result, "chunks")
+        return _number(result, "chunks"), replace(reading, language=language, characters=characters)
+
+    async def _cut(self, folder: Path, watch: Stopwatch, *, describe: bool) -> dict[str, Any]:
+        with watch.timed("chunk"):
+            return await self.isolation.run("chunk", self._cutting | {"describe": describe}, folder)
 
 
 def reading_of(result: dict[str, Any]) -> Reading:

@@ -133,7 +133,7 @@ class Recognition:
         self, reading: Reading, key: DocumentKey, claim: Claim, folder: Path, watch: Stopwatch
     ) -> tuple[Reading, int]:
         await self._documents.export_pages(key, claim, folder)
-        reading, chunks = await self._pipeline.chunk(reading, folder, watch)
+        chunks, reading = await self._pipeline.chunk_and_describe(reading, folder, watch)
         with watch.timed("store"):
             await self._documents.finish(key, claim, reading, folder)
         return reading, chunks

@@ -23,6 +23,8 @@ REPORTED_EVERY = 50
 def chunk(desk: Desk) -> dict[str, Any]:
     """Cut what `read` wrote. The order holds `tokens`, the most of a chunk, and `overlap`, of which it may repeat.
 
+    With `describe` it tells the `language` and how many `characters` there are: OCR may have added to both.
+
     Whatever the order's `model`, tokens are those of the local one: see `Packer` for what others make of it.
     """
     packer = Packer(uncased(), tokens=desk.order["tokens"], overlap=desk.order["overlap"])
@@ -35,8 +37,8 @@ def chunk(desk: Desk) -> dict[str, Any]:
             yield piece
 
     chunks = write_lines(desk.folder / CHUNKS, counted())
-    language = language_of(text.sample)
-    return {"chunks": chunks, "tokens": tokens, "characters": text.characters, "language": language}
+    told = {"characters": text.characters, "language": language_of(text.sample)} if desk.order.get("describe") else {}
+    return {"chunks": chunks, "tokens": tokens, **told}
 
 
 class Text:

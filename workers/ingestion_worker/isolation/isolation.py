@@ -42,7 +42,10 @@ INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "TESSDATA_
 # A task is one processor's work: documents are read side by side instead.
 ONE_THREAD = {"OMP_THREAD_LIMIT": "1", "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
 # What tasks load anyway. None of it starts a thread when it is imported.
-PRELOADED = ("PIL.Image", "pypdfium2", "kreuzberg", "charset_normalizer")
+PRELOADED = (
+    *("PIL.Image", "pypdfium2", "kreuzberg", "charset_normalizer"),
+    *("ingestion_worker.reading.extractors.pdf", "ingestion_worker.reading.extractors.word"),
+)
 # How long a child that has said its last word may take to be gone.
 FAREWELL_SECONDS = 1.0
 
