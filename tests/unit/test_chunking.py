@@ -195,7 +195,7 @@ def test_no_text_takes_long(text: str) -> None:
 def test_the_task_reads_pages_and_writes_chunks(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     write_lines(tmp_path / PAGES, pages(f"# Page\n\n{SENTENCE * 9}" for _ in range(120)))
-    order = {"model": "local", "tokens": 64, "overlap": 16}
+    order = {"model": "local", "tokens": 64, "overlap": 16, "describe": True}
     result: dict[str, Any] = chunk(Desk(tmp_path, order, lambda done, total: told.append((done, total))))
     chunks = list(read_lines(tmp_path / CHUNKS, Chunk))
     assert json.loads(json.dumps(result)) == {
