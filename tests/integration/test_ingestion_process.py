@@ -173,4 +173,7 @@ def test_embedding_makes_what_was_read_searchable(desk: DocumentDesk) -> None:
     desk.result(desk.add(desk.sample("lease.pdf"), "lease"))
     desk.result(desk.add(desk.sample("offer.docx"), "offer"))
     desk.drained(EXTRACTION, EMBEDDING)
-    assert desk.rows("SELECT count(*) FROM document WHERE embedded_at IS NOT NULL") == [(2,)]
+    desk.result(desk.add("lease.pdf", "same as lease"))
+    desk.drained(EXTRACTION, EMBEDDING)
+    assert desk.rows("SELECT count(*) FROM document WHERE embedded_at IS NOT NULL") == [(3,)]
+    assert desk.rows("SELECT count(DISTINCT document_id) FROM document_vector") == [(3,)]

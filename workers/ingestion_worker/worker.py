@@ -40,6 +40,8 @@ __all__ = ["IngestionWorker"]
 OCR_SECONDS = 6 * 3600.0
 # Beside the time limits of a job's stages: the wait for a free process, and the database.
 SLACK_SECONDS = 600.0
+# For documents; opened when they are needed.
+MOST_CONNECTIONS = 8
 
 
 class IngestionWorker(Worker[IngestionSettings]):
@@ -57,23 +59,23 @@ class IngestionWorker(Worker[IngestionSettings]):
             if not is_on:
                 runtime.leave_alone(queue)
         async with AsyncExitStack() as opened:
-            database = await opened.enter_async_context(opened_database(runtime))
+            if settings.database_url is not None:
+                # A connection of its own for the question whether the server is there.
+                await require_postgres(runtime, await opened.enter_async_context(connection_of(runtime)))
             loops: list[Loop] = []
             if settings.enable_text_extraction or settings.enable_ocr:
-                loops += await opened.enter_async_context(opened_reading(runtime, database))
+                loops += await opened.enter_async_context(opened_reading(runtime))
             if settings.enable_embeddings:
                 loops.append(await opened.enter_async_context(opened_embedding(runtime)))
             yield loops
 
 
 @asynccontextmanager
-async def opened_reading(
-    runtime: Runtime[IngestionSettings], database: Database | None
-) -> AsyncIterator[Sequence[Loop]]:
+async def opened_reading(runtime: Runtime[IngestionSettings]) -> AsyncIterator[Sequence[Loop]]:
     """Open what documents are read with, and yield the loops of the queues that read."""
     settings, metrics = runtime.settings, runtime.metrics.documents
     async with AsyncExitStack() as opened:
-        documents = await opened.enter_async_context(opened_documents(settings, database))
+        documents = await opened.enter_async_context(opened_documents(runtime))
         isolation = await opened.enter_async_context(opened_isolation(settings, runtime.metrics.isolation))
         fetcher = await opened.enter_async_context(opened_fetcher(settings))
         scanner = await opened.enter_async_context(opened_scanner(settings))
@@ -125,17 +127,6 @@ async def opened_embedding(runtime: Runtime[IngestionSettings]) -> AsyncIterator
         )
 
 
-@asynccontextmanager
-async def opened_database(runtime: Runtime[IngestionSettings]) -> AsyncIterator[Database | None]:
-    """Wait for PostgreSQL, if there is a DATABASE_URL."""
-    if runtime.settings.database_url is None:
-        yield None
-        return
-    async with connection_of(runtime) as database:
-        await require_postgres(runtime, database)
-        yield database
-
-
 def connection_of(runtime: Runtime[IngestionSettings], **settings: str) -> Database:
     """Return a connection of its own for one kind of work."""
     if runtime.settings.database_url is None:
@@ -144,13 +135,17 @@ def connection_of(runtime: Runtime[IngestionSettings], **settings: str) -> Datab
 
 
 @asynccontextmanager
-async def opened_documents(settings: IngestionSettings, database: Database | None) -> AsyncIterator[Documents]:
+async def opened_documents(runtime: Runtime[IngestionSettings]) -> AsyncIterator[Documents]:
     """Open the record in PostgreSQL, or in the object store where there is no DATABASE_URL."""
-    if database is not None:
-        yield PostgresDocuments(database)
-        return
-    store = ObjectStore(settings.storage_url)
-    try:
-        yield StoredDocuments(ObjectDocuments(store), store)
-    finally:
-        store.close()
+    settings = runtime.settings
+    async with AsyncExitStack() as opened:
+        if settings.database_url is None:
+            store = ObjectStore(settings.storage_url)
+            opened.callback(store.close)
+            yield StoredDocuments(ObjectDocuments(store), store)
+            return
+        connections = [
+            await opened.enter_async_context(connection_of(runtime))
+            for _ in range(min(MOST_CONNECTIONS, 2 * settings.queue_concurrency))
+        ]
+        yield PostgresDocuments(*connections)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -115,10 +116,12 @@ RETURNING true
 
 
 class PostgresDocuments:
-    """See `Documents`."""
+    """See `Documents`. Each of the connections is lent to one job at a time: to keep a long document takes seconds."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, *connections: Database) -> None:
+        self._idle: asyncio.LifoQueue[Database] = asyncio.LifoQueue()
+        for connection in connections:
+            self._idle.put_nowait(connection)
 
     async def begin(self, key: DocumentKey, claim: Claim) -> Known | None:
         """See `Documents`."""
@@ -134,7 +137,8 @@ class PostgresDocuments:
             twin = await connection.fetchrow(TWIN, *_id(key), content.sha256, content.pipeline)
             if twin is None:
                 return None
-            known = known_of(twin)
+            # Its vectors are the twin's own.
+            known = replace(known_of(twin), embedding_model=None)
             for statement in EMPTY:
                 await connection.execute(statement, *_id(key))
             for statement in COPY:
@@ -191,13 +195,16 @@ class PostgresDocuments:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
+        database = await self._idle.get()
         try:
-            async with self._database.connected() as connection:
+            async with database.connected() as connection:
                 yield connection
         except DatabaseUnavailable as error:
             if is_the_value_s_fault(error.__cause__):
                 raise DocumentError(Problem.UNSUPPORTED, f"the database does not take it ({error})") from error
             raise RecordsUnavailable(str(error)) from error
+        finally:
+            self._idle.put_nowait(database)
 
     @asynccontextmanager
     async def _claimed(self, key: DocumentKey, claim: Claim) -> AsyncIterator[asyncpg.Connection]:
