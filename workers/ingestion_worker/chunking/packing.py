@@ -37,7 +37,7 @@ Split = Callable[[str], Iterator[str]]
 
 
 class Packer:
-    """Makes chunks of at most `tokens` tokens, special ones included, that repeat at most `overlap` of the last one.
+    """Makes chunks of at most `tokens` tokens, special ones included, that repeat at most `overlap` of the last.
 
     Only whole sentences are repeated, and only within a section; a table that is cut repeats its header instead. Tokens
     are counted by `model`. A service that counts otherwise never finds more than `MOST_BYTES` of them.
@@ -46,7 +46,8 @@ class Packer:
     def __init__(self, model: WordPiece, *, tokens: int, overlap: int) -> None:
         self._model = model
         self._whole = Room(tokens - SPECIAL_TOKENS, min(MOST_BYTES, tokens * BYTES_PER_TOKEN))
-        self._overlap = overlap
+        # With more, a chunk might hold nothing else.
+        self._overlap = min(overlap, self._whole.tokens // 2)
         self._parts: list[Part] = []
         self._left = self._whole
         self._header: Part | None = None
@@ -131,7 +132,7 @@ class Packer:
     def _add_in_slices(self, word: Part) -> None:
         """Add a word that is longer than a chunk: each slice ends one, for only then its tokens are what they seem."""
         if self._is_half_full:
-            self._close()
+            self._close(carry=False)
         start = 0
         while start < len(word.text):
             text = self._start_that_fits(word.text[start : start + self._whole.bytes])
@@ -144,7 +145,7 @@ class Packer:
     def _start_that_fits(self, word: str) -> str:
         """Return about as much of a long word as there is room for."""
         # Three characters a token is what words without sense have; a single character has at most four tokens.
-        found, most = "", 3 * self._left.tokens
+        found, most = "", 3 * max(1, self._left.tokens)
         while len(found) < len(word) and self._left.fits(self._measured(word[:most])):
             found, most = word[:most], 2 * most
         for fewer in (2, 1, 0.25):
@@ -216,7 +217,8 @@ class Packer:
                 break
             for sentence in reversed(self._sentences_of(part)):
                 left -= sentence.takes.tokens
-                if left < 0:
+                # What the model sees nothing of (a lone accent) would be repeated for ever.
+                if left < 0 or not sentence.takes.tokens:
                     return found[::-1]
                 found.append(sentence)
         return found[::-1]
