@@ -30,6 +30,8 @@ __all__ = ["MOST_BYTES", "Packer"]
 # token has more bytes than this is a word that no model knows.
 MOST_BYTES, BYTES_PER_TOKEN = 8_191, 16
 DEEPEST_HEADING = 6
+# Bytes between two blocks.
+LINE_BREAKS = 2
 # The header that each part of a table begins with is never more than this share of a chunk.
 HEADER_SHARE = 4
 FINER = {sentences: phrases, rows: phrases, phrases: words, words: None}
@@ -145,14 +147,15 @@ class Packer:
     def _start_that_fits(self, word: str) -> str:
         """Return about as much of a long word as there is room for."""
         # Three characters a token is what words without sense have; a single character has at most four tokens.
-        found, most = "", 3 * max(1, self._left.tokens)
-        while len(found) < len(word) and self._left.fits(self._measured(word[:most])):
+        left = Room(self._left.tokens, self._left.bytes - LINE_BREAKS)
+        found, most = "", 3 * max(1, left.tokens)
+        while len(found) < len(word) and left.fits(self._measured(word[:most])):
             found, most = word[:most], 2 * most
         for fewer in (2, 1, 0.25):
             if found:
                 break
-            found = word[: int(fewer * self._left.tokens)]
-            found = found if self._left.fits(self._measured(found)) else ""
+            found = word[: int(fewer * left.tokens)]
+            found = found if left.fits(self._measured(found)) else ""
         return found or word[0]
 
     @property
@@ -167,7 +170,7 @@ class Packer:
         return self._left.fits(self._with_break(part))
 
     def _with_break(self, part: Part) -> Room:
-        return part.takes._replace(bytes=part.takes.bytes + 2) if part.begins and self._parts else part.takes
+        return part.takes._replace(bytes=part.takes.bytes + LINE_BREAKS) if part.begins and self._parts else part.takes
 
     def _put(self, part: Part) -> None:
         takes = self._with_break(part)
