@@ -172,6 +172,24 @@ def test_a_chunk_may_begin_on_one_page_and_end_on_another() -> None:
     assert (only.text, only.first_page, only.last_page) == ("First page.\n\nFourth page.", 1, 4)
 
 
+def test_bytes_are_counted_with_what_is_between_two_blocks() -> None:
+    pieces = cut("é" * 8 + "\n\n漢" + "\U0001f642" * 64, tokens=16)
+    assert max(len(piece.text.encode()) for piece in pieces) <= 256
+
+
+def test_what_has_no_tokens_is_not_repeated() -> None:
+    texts = [SENTENCE * 3, "\u0301", SENTENCE * 3]
+    assert letters(piece.text for piece in cut("\n\n".join(texts), tokens=36)) == letters(texts)
+
+
+def test_a_word_that_is_cut_may_follow_any_overlap() -> None:
+    text = f"{SENTENCE * 3}{'É+b' * 400} end"
+    for overlap in range(65):
+        chunks = cut(text, tokens=32, overlap=overlap)
+        assert letters(piece.text for piece in chunks).endswith("É+bend")
+        assert max(piece.tokens for piece in chunks) <= 32
+
+
 def test_a_text_without_letters_makes_no_chunk() -> None:
     assert cut("", " \n\t\n", "\n\n") == []
 

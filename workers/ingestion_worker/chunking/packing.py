@@ -30,6 +30,8 @@ __all__ = ["MOST_BYTES", "Packer"]
 # token has more bytes than this is a word that no model knows.
 MOST_BYTES, BYTES_PER_TOKEN = 8_191, 16
 DEEPEST_HEADING = 6
+# Bytes between two blocks.
+LINE_BREAKS = 2
 # The header that each part of a table begins with is never more than this share of a chunk.
 HEADER_SHARE = 4
 FINER = {sentences: phrases, rows: phrases, phrases: words, words: None}
@@ -37,7 +39,7 @@ Split = Callable[[str], Iterator[str]]
 
 
 class Packer:
-    """Makes chunks of at most `tokens` tokens, special ones included, that repeat at most `overlap` of the last one.
+    """Makes chunks of at most `tokens` tokens, special ones included, that repeat at most `overlap` of the last.
 
     Only whole sentences are repeated, and only within a section; a table that is cut repeats its header instead. Tokens
     are counted by `model`. A service that counts otherwise never finds more than `MOST_BYTES` of them.
@@ -46,7 +48,8 @@ class Packer:
     def __init__(self, model: WordPiece, *, tokens: int, overlap: int) -> None:
         self._model = model
         self._whole = Room(tokens - SPECIAL_TOKENS, min(MOST_BYTES, tokens * BYTES_PER_TOKEN))
-        self._overlap = overlap
+        # With more, a chunk might hold nothing else.
+        self._overlap = min(overlap, self._whole.tokens // 2)
         self._parts: list[Part] = []
         self._left = self._whole
         self._header: Part | None = None
@@ -131,7 +134,7 @@ class Packer:
     def _add_in_slices(self, word: Part) -> None:
         """Add a word that is longer than a chunk: each slice ends one, for only then its tokens are what they seem."""
         if self._is_half_full:
-            self._close()
+            self._close(carry=False)
         start = 0
         while start < len(word.text):
             text = self._start_that_fits(word.text[start : start + self._whole.bytes])
@@ -144,14 +147,15 @@ class Packer:
     def _start_that_fits(self, word: str) -> str:
         """Return about as much of a long word as there is room for."""
         # Three characters a token is what words without sense have; a single character has at most four tokens.
-        found, most = "", 3 * self._left.tokens
-        while len(found) < len(word) and self._left.fits(self._measured(word[:most])):
+        left = Room(self._left.tokens, self._left.bytes - LINE_BREAKS)
+        found, most = "", 3 * max(1, left.tokens)
+        while len(found) < len(word) and left.fits(self._measured(word[:most])):
             found, most = word[:most], 2 * most
         for fewer in (2, 1, 0.25):
             if found:
                 break
-            found = word[: int(fewer * self._left.tokens)]
-            found = found if self._left.fits(self._measured(found)) else ""
+            found = word[: int(fewer * left.tokens)]
+            found = found if left.fits(self._measured(found)) else ""
         return found or word[0]
 
     @property
@@ -166,7 +170,7 @@ class Packer:
         return self._left.fits(self._with_break(part))
 
     def _with_break(self, part: Part) -> Room:
-        return part.takes._replace(bytes=part.takes.bytes + 2) if part.begins and self._parts else part.takes
+        return part.takes._replace(bytes=part.takes.bytes + LINE_BREAKS) if part.begins and self._parts else part.takes
 
     def _put(self, part: Part) -> None:
         takes = self._with_break(part)
@@ -216,7 +220,8 @@ class Packer:
                 break
             for sentence in reversed(self._sentences_of(part)):
                 left -= sentence.takes.tokens
-                if left < 0:
+                # What the model sees nothing of (a lone accent) would be repeated for ever.
+                if left < 0 or not sentence.takes.tokens:
                     return found[::-1]
                 found.append(sentence)
         return found[::-1]
