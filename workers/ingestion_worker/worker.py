@@ -38,6 +38,8 @@ __all__ = ["IngestionWorker"]
 
 # A document of thousands of pages takes OCR hours; each page has its own time limit, and those done are kept.
 OCR_SECONDS = 6 * 3600.0
+# Requests of one call to an embedding service, at most.
+PROBES = 4
 # Beside the time limits of a job's stages: the wait for a free process, and the database.
 SLACK_SECONDS = 600.0
 # For documents; opened when they are needed.
@@ -120,7 +122,7 @@ async def opened_embedding(runtime: Runtime[IngestionSettings]) -> AsyncIterator
         await store.refuse_without_vectors()
         embedder = await opened.enter_async_context(opened_embedder(runtime.settings))
         if embedder.provider != "local":
-            embedder = GuardedEmbedder(embedder, runtime.breaker(embedder.provider, TIME_LIMIT_SECONDS))
+            embedder = GuardedEmbedder(embedder, runtime.breaker(embedder.provider, PROBES * runtime.settings.embedding_timeout_ms / 1000))
         handler = EmbeddingHandler(store, embedder, runtime.metrics.embedding)
         yield runtime.consumer(
             "EMBEDDING_GENERATION", EmbeddingGeneration, handler, time_limit_seconds=TIME_LIMIT_SECONDS
