@@ -122,7 +122,9 @@ async def opened_embedding(runtime: Runtime[IngestionSettings]) -> AsyncIterator
         await store.refuse_without_vectors()
         embedder = await opened.enter_async_context(opened_embedder(runtime.settings))
         if embedder.provider != "local":
-            embedder = GuardedEmbedder(embedder, runtime.breaker(embedder.provider, PROBES * runtime.settings.embedding_timeout_ms / 1000))
+            embedder = GuardedEmbedder(
+                embedder, runtime.breaker(embedder.provider, PROBES * runtime.settings.embedding_timeout_ms / 1000)
+            )
         handler = EmbeddingHandler(store, embedder, runtime.metrics.embedding)
         yield runtime.consumer(
             "EMBEDDING_GENERATION", EmbeddingGeneration, handler, time_limit_seconds=TIME_LIMIT_SECONDS
