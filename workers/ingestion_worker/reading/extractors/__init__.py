@@ -26,7 +26,7 @@ EXTRACTORS = {
     types.DOC: f"{_HERE}.old_office:extract",
     types.XLS: f"{_HERE}.old_office:extract",
     types.PPT: f"{_HERE}.old_office:extract",
-    types.RTF: f"{_HERE}.old_office:extract",
+    types.RTF: f"{_HERE}.rtf:extract",
     types.HTML: f"{_HERE}.html:extract",
     types.MARKDOWN: f"{_HERE}.plain:extract",
     types.TEXT: f"{_HERE}.plain:extract",

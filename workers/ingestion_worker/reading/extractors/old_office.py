@@ -1,4 +1,4 @@
-"""DOC, XLS, PPT and RTF, by kreuzberg: binary formats for which nothing else small and permissive is kept up."""
+"""DOC, XLS and PPT, by kreuzberg: binary formats for which nothing else small and permissive is kept up."""
 
 from __future__ import annotations
 
