@@ -24,7 +24,7 @@ EXTRACTORS = {
     types.ODS: f"{_HERE}.open_document:extract",
     types.ODP: f"{_HERE}.open_document:extract",
     types.DOC: f"{_HERE}.old_office:extract",
-    types.XLS: f"{_HERE}.old_office:extract",
+    types.XLS: f"{_HERE}.old_excel:extract",
     types.PPT: f"{_HERE}.old_office:extract",
     types.RTF: f"{_HERE}.rtf:extract",
     types.HTML: f"{_HERE}.html:extract",
