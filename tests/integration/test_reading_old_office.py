@@ -22,6 +22,14 @@ def test_cells_in_far_corners_of_an_xls_are_cells(tmp_path: Path) -> None:
     assert ending.texts == ["# Prices\n\n| Part | Price |  |\n| --- | --- | --- |\n| Bolt | 0.25 |  |\n|  |  | 7 |"]
 
 
+def test_a_workbook_whose_names_one_library_does_not_understand_is_read_by_the_other(tmp_path: Path) -> None:
+    note = struct.pack("<HHHHHHH", 0x001C, 10, 0, 0, 0, 0, 99)
+
+    ending = read_bounded(tmp_path, old_sheet(note), "note.xls")
+
+    assert "Bolt" in ending.texts[0]
+
+
 def test_a_sheet_of_excel_4_is_read(tmp_path: Path) -> None:
     ending = read_bounded(tmp_path, sheet_of_excel_4((0, 0, "Season"), (1, 0, "1977/78")), "old.xls")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading.compound_file import COMPOUND_FILE, properties_of_compound_file
+from ingestion_worker.reading.extractors import old_office
 from ingestion_worker.reading.extractors.excel import DAY_ZERO, DAY_ZERO_OF_1904, date_text, number_text
 from ingestion_worker.reading.flow import numbered
 from ingestion_worker.reading.source import Extracted
@@ -41,17 +41,18 @@ BROKEN = (
 
 
 def extract(source: Source) -> Extracted:
-    """Open a workbook. Its sheets are read one at a time."""
+    """Read a workbook; one that xlrd takes for broken may be whole to kreuzberg, which has other blind spots."""
     import xlrd  # noqa: PLC0415  most documents are none of these
 
-    with _typed():
+    try:
         book = xlrd.open_workbook(
-            str(source.path),
-            logfile=io.StringIO(),
-            on_demand=True,
-            ragged_rows=True,
-            ignore_workbook_corruption=True,
+            str(source.path), logfile=io.StringIO(), ragged_rows=True, ignore_workbook_corruption=True
         )
+    except (xlrd.XLRDError, xlrd.compdoc.CompDocError, xlrd.formula.FormulaError, *BROKEN) as error:
+        if "encrypted" in str(error):
+            sentence = "the document is locked with a password: send it as options.password"
+            raise DocumentError(Problem.ENCRYPTED, sentence) from error
+        return old_office.extract(source)
     metadata = _properties(source) | {"sheets": book.nsheets}
     return Extracted(numbered(_pages(book)), metadata)
 
@@ -63,19 +64,16 @@ def _properties(source: Source) -> dict[str, str | int | float | bool]:
 
 
 def _pages(book: Any) -> Iterator[str]:
-    for index in range(book.nsheets):
-        with _typed():
-            sheet = book.sheet_by_index(index)
-        yield from sheet_pages(sheet.name, _rows(sheet, DAY_ZERO_OF_1904 if book.datemode else DAY_ZERO))
-        book.unload_sheet(index)
+    day_zero = DAY_ZERO_OF_1904 if book.datemode else DAY_ZERO
+    for sheet in book.sheets():
+        yield from sheet_pages(sheet.name, _rows(sheet, day_zero))
 
 
 def _rows(sheet: Any, day_zero: datetime) -> Iterator[Row]:
     for number in range(sheet.nrows):
-        with _typed():
-            kinds, values = sheet.row_types(number), sheet.row_values(number)
-        cells = (_text(kind, value, day_zero) for kind, value in zip(kinds, values, strict=True))
-        if row := {column: text for column, text in enumerate(cells) if text}:
+        cells = zip(sheet.row_types(number), sheet.row_values(number), strict=True)
+        texts = (_text(kind, value, day_zero) for kind, value in cells)
+        if row := {column: text for column, text in enumerate(texts) if text}:
             yield row
 
 
@@ -88,22 +86,3 @@ def _text(kind: int, value: Any, day_zero: datetime) -> str:
     if kind == DATE:
         return date_text(value, day_zero)
     return ("TRUE" if value else "FALSE") if kind == BOOLEAN else ""
-
-
-@contextmanager
-def _typed() -> Iterator[None]:
-    import xlrd  # noqa: PLC0415  as above
-
-    try:
-        yield
-    except xlrd.XLRDError as error:
-        if "encrypted" in str(error):
-            sentence = "the document is locked with a password: send it as options.password"
-            raise DocumentError(Problem.ENCRYPTED, sentence) from error
-        raise _damaged() from error
-    except (xlrd.compdoc.CompDocError, *BROKEN) as error:
-        raise _damaged() from error
-
-
-def _damaged() -> DocumentError:
-    return DocumentError(Problem.CORRUPT, "the workbook is damaged inside: export or upload it again")

@@ -1,4 +1,4 @@
-"""DOC and PPT, by kreuzberg: binary formats for which nothing else small and permissive is kept up."""
+"""DOC, PPT and some XLS, by kreuzberg: binary formats for which nothing else small and permissive is kept up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading import media_types as types
 from ingestion_worker.reading.compound_file import with_whole_sectors
-from ingestion_worker.reading.flow import numbered, paged
+from ingestion_worker.reading.flow import NEW_PAGE, numbered, paged
 from ingestion_worker.reading.source import Extracted
 
 if TYPE_CHECKING:
@@ -75,10 +75,20 @@ def _refusal(error: BaseException) -> DocumentError:
 
 
 def _texts(result: ExtractionResult, media_type: str) -> Iterator[str]:
+    """Return pages: of a workbook its sheets, whose text kreuzberg leaves out of what it calls pages."""
+    if media_type == types.XLS:
+        return paged(_begun_by_headings(result.content.split("\n")), between="\n")
     pages = result.pages or []
     if media_type == types.PPT and len(pages) > 1:
         return (page["content"] for page in pages)
     return paged(result.content.split("\n\n"))
+
+
+def _begun_by_headings(lines: list[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        if number and line.startswith("## "):
+            yield NEW_PAGE
+        yield line
 
 
 def _properties(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
