@@ -340,9 +340,7 @@ def hostile_documents() -> tuple[Hostile, ...]:
         Hostile("mails.eml", lambda: nested_mail(12, by_forwarding=True), _ends(READ)),
         Hostile("crowded.eml", crowded_mail, _ends(READ)),
         Hostile("bomb.eml", mail_with_bomb, _ends(READ)),
-        Hostile(
-            "deep.rtf", lambda: b"{\\rtf1 " + b"{" * 200_000 + b"deep" + b"}" * 200_000 + b"}", KILLED | {READ, CORRUPT}
-        ),
+        Hostile("deep.rtf", lambda: b"{\\rtf1 " + b"{" * 200_000 + b"deep" + b"}" * 200_000 + b"}", _ends(BOMB)),
         Hostile("noise.bin", lambda: bytes(range(256)) * 4096, _ends(Problem.UNSUPPORTED)),
         Hostile("nothing.pdf", lambda: b"", _ends(Problem.EMPTY)),
         Hostile("blank.txt", lambda: b" \n\t\n" * 1000, _ends(Problem.EMPTY)),

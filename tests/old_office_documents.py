@@ -38,8 +38,18 @@ def _short_text(text: str) -> bytes:
     return struct.pack("<BB", len(text), 0) + text.encode("latin-1")
 
 
-def old_sheet() -> bytes:
-    """Return an XLS of one sheet with three texts and a number."""
+def sheet_of_excel_4(*cells: tuple[int, int, str]) -> bytes:
+    """Return an XLS as Excel 4 wrote it: one sheet, and no file system around it."""
+    begin = _record(0x0409, struct.pack("<HHH", 0, 0x0010, 0))
+    texts = b"".join(
+        _record(0x0204, struct.pack("<HHHH", row, column, 0, len(text)) + text.encode("latin-1"))
+        for row, column, text in cells
+    )
+    return begin + texts + _record(0x000A, b"")
+
+
+def old_sheet(more: bytes = b"") -> bytes:
+    """Return an XLS of one sheet with three texts and a number, and more records."""
     strings = ("Part", "Price", "Bolt")
     table = struct.pack("<II", len(strings), len(strings))
     table += b"".join(struct.pack("<HB", len(text), 0) + text.encode("latin-1") for text in strings)
@@ -54,8 +64,12 @@ def old_sheet() -> bytes:
         for row, column, string in ((0, 0, 0), (0, 1, 1), (1, 0, 2))
     )
     cells += _record(0x0203, struct.pack("<HHHd", 1, 1, 0, 0.25))
-    sheet = _record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0010, 0, 0, 0, 0)) + cells + end
+    sheet = _record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0010, 0, 0, 0, 0)) + cells + more + end
     return compound_file({"Workbook": book + sheet})
+
+
+def number_cell(row: int, column: int, number: float) -> bytes:
+    return _record(0x0203, struct.pack("<HHHd", row, column, 0, number))
 
 
 def old_presentation(text: str) -> bytes:

@@ -404,7 +404,7 @@ _MAKERS: tuple[tuple[str, str, Callable[[], bytes], tuple[str, ...]], ...] = (
         ),
     ),
     ("agreement.doc", "application/msword", lambda: old_text(PARAGRAPHS), ONE_TEXT),
-    ("prices.xls", "application/vnd.ms-excel", old_sheet, ("Prices Part Price Bolt 0.25",)),
+    ("prices.xls", "application/vnd.ms-excel", old_sheet, ("# Prices | Part | Price | | --- | --- | | Bolt | 0.25 |",)),
     ("slides.ppt", "application/vnd.ms-powerpoint", lambda: old_presentation(PARAGRAPHS[0]), (PARAGRAPHS[0],)),
 )
 _PICTURES = (

@@ -11,6 +11,7 @@ import pypdfium2
 import pytest
 
 from document_desk import EMBEDDING, EXTRACTION, OCR, DocumentDesk, document_desk
+from hostile_documents import mail_with_bomb
 from worker_suite import wait_for
 
 if TYPE_CHECKING:
@@ -83,6 +84,14 @@ def test_what_cannot_be_read_is_a_dead_letter_that_says_why(desk: DocumentDesk) 
     assert desk.rows("SELECT problem FROM document WHERE document_id = 'd-5' AND state = 'failed'") == [("BOMB",)]
     assert worker.metric("intelliflow_documents_total") >= len(jobs)
     assert desk.result(desk.add(desk.sample("lease.pdf"), "lease"))["state"] == "read"
+
+
+def test_what_was_left_unread_is_kept_beside_what_was_read(desk: DocumentDesk) -> None:
+    desk.worker().ready()
+    result = desk.result(desk.add(desk.written("bomb.eml", mail_with_bomb())))
+    assert (result["state"], result["warned"]) == ("read", 1)
+    ((warnings,),) = desk.rows("SELECT metadata->'warnings' FROM document")
+    assert "bomb.docx was not read: BOMB" in warnings[0]
 
 
 def inflated(sample: Path, bomb: Path) -> None:

@@ -23,6 +23,8 @@ TEXTS = {
     "gb18030": "本合同自三月一日起生效，有效期为三年，除非任何一方提前六个月书面通知对方终止合同。",
     "utf-16": "Договор, Vertrag, 契約: alles in einem Text.",
     "utf-8": "Договор, Vertrag, 契約: alles in einem Text.",
+    "iso2022_jp": "この契約は三月一日に始まり、 three years 後に終わります。",
+    "iso2022_kr": "이 계약은 삼월 일일에 시작하여 three years 후에 끝납니다.",
     "cp1250": "Smlouva začíná prvním dnem měsíce a končí po třech letech, pokud nikdo nepožádá o změnu. Žluťoučký kůň.",
 }
 CHARSETS = pytest.mark.parametrize("charset", TEXTS)

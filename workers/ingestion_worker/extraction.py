@@ -121,7 +121,7 @@ def picture_job(asked: TextExtraction) -> dict[str, Any]:
 
 
 def result_of(key: DocumentKey, known: Known, watch: Stopwatch) -> dict[str, Any]:
-    """Return a job's result: small, and without a word of the document."""
+    """Return a job's result: small, and without a word of the document. What `warned` counts is in its metadata."""
     reading = known.reading
     said = (
         {
@@ -129,6 +129,7 @@ def result_of(key: DocumentKey, known: Known, watch: Stopwatch) -> dict[str, Any
             "language": reading.language,
             "pages": reading.pages,
             "characters": reading.characters,
+            "warned": len(reading.metadata.get("warnings", ())),
         }
         if reading
         else {}

@@ -30,6 +30,7 @@ __all__ = ["Pipeline", "Wish", "shown_source"]
 
 # Part of every fingerprint: raised when what comes out of the same document changes by our own doing.
 VERSION = 1
+MOST_WARNINGS, LONGEST_WARNING = 10, 500
 READERS = ("kreuzberg", "pypdfium2", "pytesseract")
 
 
@@ -126,8 +127,15 @@ def reading_of(result: dict[str, Any]) -> Reading:
         language=str(result.get("language"))[:64],
         pages=_number(result, "pages"),
         characters=_number(result, "characters"),
-        metadata=metadata if isinstance(metadata, dict) else {},
+        metadata=(metadata if isinstance(metadata, dict) else {}) | _warnings(result),
     )
+
+
+def _warnings(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what of the document was left unread, to be kept beside what is known of it."""
+    said = result.get("warnings")
+    warnings = [str(one)[:LONGEST_WARNING] for one in said[:MOST_WARNINGS]] if isinstance(said, list) else []
+    return {"warnings": warnings} if warnings else {}
 
 
 def _number(result: dict[str, Any], name: str) -> int:

@@ -1,4 +1,4 @@
-"""Which charset bytes are in, and who said so: a byte order mark > the sender > strict UTF-8 > a guess > cp1252."""
+"""Which charset bytes are in, and who said so: byte order mark > sender > escapes > strict UTF-8 > guess > cp1252."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ WIDER = {
 OF_TEXT = re.compile(
     r"(utf-(8|16|32)|cp\d|iso8859|koi8|mac-|euc_|shift_|gb|big5|iso2022|johab|hz|tis-|ascii|kz1048|ptcp154)"
 )
+# How texts in seven bits begin their other letters.
+ESCAPED = {b"\x1b$)C": "iso2022_kr", b"\x1b$@": "iso2022_jp_2", b"\x1b$B": "iso2022_jp_2", b"\x1b$(D": "iso2022_jp_2"}
+ESCAPE = re.compile(b"|".join(map(re.escape, ESCAPED)))
 # A file that was cut in the middle of a letter, or joined from two, is still what almost all of it is.
 FEW = 0.02
 
@@ -92,9 +95,17 @@ def _charset_of(file: IO[bytes], declared: Iterable[tuple[str, str | None]]) -> 
         name_declared = known_charset(label)
         if name_declared and _fits(file, name_declared):
             return Charset(name_declared, who)
+    if (escaped := _escaped(sample)) and _fits(file, escaped):
+        return Charset(escaped, "escape sequences")
     if _fits(file, "utf-8") and b"\0" not in sample:
         return Charset("utf-8", "strict UTF-8")
     return _guess(file, sample)
+
+
+def _escaped(sample: bytes) -> str | None:
+    """Return the charset that switches between alphabets by this sample's first escape: to UTF-8 it is ASCII."""
+    found = ESCAPE.search(sample)
+    return ESCAPED[found[0]] if found else None
 
 
 def _guess(file: IO[bytes], sample: bytes) -> Charset:

@@ -8,7 +8,7 @@ from xml.parsers.expat import ExpatError
 
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading import media_types as types
-from ingestion_worker.reading.compound_file import media_type_of_compound_file
+from ingestion_worker.reading.compound_file import COMPOUND_FILE, media_type_of_compound_file
 from ingestion_worker.reading.guard import guard_zip
 from ingestion_worker.reading.media_types import media_type_named
 from ingestion_worker.reading.package import Package
@@ -34,8 +34,11 @@ MAGIC = (
     (b"II+\0", types.TIFF),
     (b"MM\0+", types.TIFF),
     (b"{\\rtf", types.RTF),
+    # The beginnings of Excel 2, 3 and 4.
+    (b"\x09\0\x04\0", types.XLS),
+    (b"\x09\x02\x06\0", types.XLS),
+    (b"\x09\x04\x06\0", types.XLS),
 )
-COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ZIPS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 POSTSCRIPT = "PostScript"  # Text, and yet none.

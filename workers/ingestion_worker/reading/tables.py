@@ -38,7 +38,8 @@ def sheet_pages(name: str, rows: Iterable[Row]) -> Iterator[str]:
             page, length = [head], 0
         page.append(row)
         length += width
-    yield _sheet(name, page)
+    # A name alone says nothing: a workbook of blank sheets is empty.
+    yield _sheet(name, page) if page else ""
 
 
 def _sheet(name: str, rows: Sequence[Row]) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ingestion_worker.reading.tables import Row
     from ingestion_worker.reading.xml_events import XmlEvent
 
-__all__ = ["extract"]
+__all__ = ["DAY_ZERO", "DAY_ZERO_OF_1904", "date_text", "extract", "number_text"]
 
 # Number formats that Excel has built in for dates and times; others are told by their letters.
 DATE_FORMATS = frozenset({*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)})
@@ -187,12 +187,20 @@ def _value(text: str, kind: str, style: str, book: _Book) -> str:
         number = float(text)
     except ValueError:
         return text
-    if style.isdecimal() and int(style) in book.dates and 0 <= number <= LAST_DAY:
-        return _date(number, book.day_zero)
-    return f"{number:.{SIGNIFICANT_DIGITS}g}" if "." in text or "e" in text.lower() else text
+    if style.isdecimal() and int(style) in book.dates:
+        return date_text(number, book.day_zero)
+    return number_text(number) if "." in text or "e" in text.lower() else text
 
 
-def _date(days: float, day_zero: datetime) -> str:
+def number_text(number: float) -> str:
+    """Write a number with as many digits as Excel knows of it."""
+    return f"{number:.{SIGNIFICANT_DIGITS}g}"
+
+
+def date_text(days: float, day_zero: datetime) -> str:
+    """Write a date or a time as ISO 8601 does; days that no calendar has are a number."""
+    if not 0 <= days <= LAST_DAY:
+        return number_text(days)
     moment = day_zero + timedelta(seconds=round(days * 86_400))
     if days < 1:
         return moment.strftime("%H:%M:%S")

@@ -1,4 +1,4 @@
-"""DOC, XLS, PPT and RTF, by kreuzberg: binary formats for which nothing else small and permissive is kept up."""
+"""DOC, PPT and some XLS, by kreuzberg: binary formats for which nothing else small and permissive is kept up."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading import media_types as types
+from ingestion_worker.reading.compound_file import with_whole_sectors
 from ingestion_worker.reading.flow import NEW_PAGE, numbered, paged
 from ingestion_worker.reading.source import Extracted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from kreuzberg import ExtractionResult
 
@@ -27,25 +29,21 @@ PROPERTIES = {
     "created_at": "created",
     "modified_at": "modified",
 }
+# Said of a file that ends where its last sector in use does. Word writes such, and others read them.
+MISSING_ROOM = "Malformed FAT"
 
 
 def extract(source: Source) -> Extracted:
-    """Read a binary document. Slides and sheets are pages where kreuzberg tells them apart."""
-    from kreuzberg import (  # noqa: PLC0415  70 ms, and most documents are none of these
-        ExtractionConfig,
-        KreuzbergError,
-        PageConfig,
-        extract_file_sync,
-    )
+    """Read a binary document. Slides are pages where kreuzberg tells them apart."""
+    from kreuzberg import KreuzbergError  # noqa: PLC0415  70 ms, and most documents are none of these
 
-    config = ExtractionConfig(
-        use_cache=False,
-        enable_quality_processing=False,
-        output_format="markdown",
-        pages=PageConfig(extract_pages=True),
-    )
     try:
-        result = extract_file_sync(str(source.path), source.media_type, config)
+        try:
+            result = _read(source.path, source.media_type)
+        except KreuzbergError as error:
+            if MISSING_ROOM not in str(error):
+                raise
+            result = _read(with_whole_sectors(source.path), source.media_type)
     except KreuzbergError as error:
         raise _refusal(error) from error
     except BaseException as error:
@@ -54,6 +52,18 @@ def extract(source: Source) -> Extracted:
             raise
         raise _refusal(error) from error
     return Extracted(numbered(_texts(result, source.media_type)), dict(_properties(result.metadata)))
+
+
+def _read(path: Path, media_type: str) -> ExtractionResult:
+    from kreuzberg import ExtractionConfig, PageConfig, extract_file_sync  # noqa: PLC0415  as above
+
+    config = ExtractionConfig(
+        use_cache=False,
+        enable_quality_processing=False,
+        output_format="markdown",
+        pages=PageConfig(extract_pages=True),
+    )
+    return extract_file_sync(str(path), media_type, config)
 
 
 def _refusal(error: BaseException) -> DocumentError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from ingestion_worker.problem import DocumentError, Problem
+from ingestion_worker.reading.extractors.rtf import blocks_of_rtf
 
 __all__ = ["text_of_compressed_rtf", "unpacked_rtf"]
 
@@ -23,13 +24,7 @@ MOST_UNPACKED = 67_108_864
 
 def text_of_compressed_rtf(packed: bytes) -> str:
     """Return what a mail says. Raises CORRUPT for what is no compressed RTF."""
-    from kreuzberg import ExtractionConfig, KreuzbergError, extract_bytes_sync  # noqa: PLC0415  70 ms
-
-    try:
-        config = ExtractionConfig(use_cache=False, enable_quality_processing=False)
-        return extract_bytes_sync(unpacked_rtf(packed), "application/rtf", config).content
-    except KreuzbergError as error:
-        raise _corrupt() from error
+    return "\n\n".join(blocks_of_rtf(unpacked_rtf(packed)))
 
 
 def unpacked_rtf(packed: bytes) -> bytes:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.reading.extractors.body_text import BodyText
 from ingestion_worker.reading.flow import NEW_PAGE, numbered, paged
+from ingestion_worker.reading.identify import identify
+from ingestion_worker.reading.normalise import normalise
+from ingestion_worker.reading.opening import opened
 from ingestion_worker.reading.package import Package
 from ingestion_worker.reading.source import Extracted
 
@@ -24,7 +29,11 @@ DEEPEST_HEADING = 6
 # Fallbacks repeat in old words what was said in new ones; the others are no text of the document's any more.
 LEFT_OUT = frozenset({"Fallback", "del", "moveFrom", "instrText", "delText", "delInstrText", "rt"})
 CHARACTERS = {"tab": "\t", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
-NOTES = ("footnotes", "endnotes")
+# What stands beside the text: parts whose paragraphs are written down after it.
+BESIDE = ("diagramData", "footnotes", "endnotes", "comments")
+# A document of another kind that Word takes for a part of this one when it opens it.
+PASTED = "aFChunk"
+DEEPEST_PASTED = 5
 
 
 def extract(source: Source) -> Extracted:
@@ -34,18 +43,34 @@ def extract(source: Source) -> Extracted:
     if main is None:
         raise DocumentError(Problem.CORRUPT, "the main part of the document is missing: export or upload it again")
     metadata = package.properties(package.first_related("", "core-properties"))
-    return Extracted(numbered(paged(_document(package, main))), metadata)
+    return Extracted(numbered(paged(_document(package, main, source))), metadata)
 
 
-def _document(package: Package, main: str) -> Iterator[str]:
+def _document(package: Package, main: str, source: Source) -> Iterator[str]:
     parts = list(dict.fromkeys(package.related(main).values()))
     headings = _headings(package, main)
     yield from _once(package, [r.part for r in parts if r.kind == "header"])
     yield from _body(package.events(main), headings)
-    for kind in NOTES:
+    for related in parts:
+        if related.kind == PASTED and package.has(related.part):
+            yield from _pasted(package, related.part, source)
+    for kind in BESIDE:
         for part in (r.part for r in parts if r.kind == kind and package.has(r.part)):
             yield from _body(package.events(part), headings)
     yield from _once(package, [r.part for r in parts if r.kind == "footer"])
+
+
+def _pasted(package: Package, part: str, source: Source) -> Iterator[str]:
+    """Yield what a document within this one says."""
+    if source.depth >= DEEPEST_PASTED:
+        raise DocumentError(Problem.BOMB, f"it holds documents within documents, more than {DEEPEST_PASTED} deep")
+    path = source.folder / f"pasted-{source.depth}"
+    with package.opened(part) as file, path.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
+    found = identify(path, (part.rpartition(".")[2],), None)
+    _, extracted = opened(replace(source, path=path, media_type=found.media_type, depth=source.depth + 1))
+    for page in extracted.pages:
+        yield from normalise(page.text, wrapped=extracted.wrapped, preserve=source.preserve).split("\n\n")
 
 
 def _once(package: Package, parts: Iterable[str]) -> Iterator[str]:
