@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FIRST_RUN = [sys.executable, "-m", "embedded_stack.first_run"]
-SECONDS = 60.0
+SECONDS = 150.0
+
+pytestmark = pytest.mark.timeout(400)
 STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
