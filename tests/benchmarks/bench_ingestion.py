@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+import structlog
 
 import scans
+from benchmarks import ingestion_hostile
 from benchmarks.tables import table
 from document_desk import EMBEDDING, EXTRACTION, OCR, DocumentDesk, document_desk
 from embedded_stack import postgres_server, redis_server
@@ -86,17 +89,25 @@ COLUMNS = {
         "upserts/s": ("upsertsPerSecond", ".0f"),
         "search ms": ("searchMs", ".1f"),
     },
+    "hostile": ingestion_hostile.COLUMNS,
+}
+NOTES = {
+    "ocr": "tesseract is stopped at a letter that takes it longer than {{seconds:g}} s, which counts as nan",
+    "hostile": "one document at a time, each in 168 MiB and 10 s; an honest one waits behind each",
 }
 
 
 def main() -> None:
+    # What producers log would stand between the tables.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     arguments = parsed()
     measured = {part: PARTS[part](arguments) for part in arguments.parts}
     if arguments.json:
         sys.stdout.write(json.dumps(measured) + "\n")
         return
     for part, rows in measured.items():
-        sys.stdout.write(f"{part}\n{table(rows, COLUMNS[part])}\n")
+        note = NOTES.get(part, "").format(seconds=arguments.patience)
+        sys.stdout.write(f"{part}\n{table(rows, COLUMNS[part])}{note}\n\n")
 
 
 def measure_text(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -133,7 +144,7 @@ def is_there(reader: str) -> bool:
 
 def measure_ocr(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Read pictures of a letter at 300 dpi, clean and spoilt, by Tesseract as it comes and by ours up to the commit."""
-    letters = {name: spoil(scans.picture(scans.ENGLISH)) for name, spoil in SPOILT.items()}
+    letters = {name: SPOILT[name](scans.picture(scans.ENGLISH)) for name in arguments.letters}
     pages = len(letters) * arguments.scans
     with desk() as ours:
         worker = ours.worker(ENABLE_OCR="true", QUEUE_CONCURRENCY="2").ready(60)
@@ -146,20 +157,27 @@ def measure_ocr(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         ours.drained(EXTRACTION, OCR, within=600)
         seconds, cpu = time.monotonic() - began, tree_cpu(worker.popen.pid) - used
         errors = {f"cer {name}": scans.character_error_rate(scans.ENGLISH, ours.text(f"{name} 0")) for name in letters}
-        return [bare_tesseract(letters, ours.folder), row("ours, in all", pages, seconds, cpu, **errors)]
+        errors |= dict.fromkeys({f"cer {name}" for name in SPOILT} - errors.keys(), math.nan)
+        return [
+            bare_tesseract(letters, ours.folder, arguments.patience),
+            row("ours, in all", pages, seconds, cpu, **errors),
+        ]
 
 
-def bare_tesseract(letters: dict[str, Image.Image], folder: Path) -> dict[str, Any]:
-    """Let Tesseract read each letter once, on one thread and as it is by default."""
+def bare_tesseract(letters: dict[str, Image.Image], folder: Path, patience: float) -> dict[str, Any]:
+    """Let Tesseract read each letter once, on one thread and as it is by default: noise can take it minutes."""
     tesseract = installed_tesseract(load(IngestionSettings))
     environment = {"OMP_THREAD_LIMIT": "1", "TESSDATA_PREFIX": str(tesseract.data)}
-    errors, began, before = {}, time.monotonic(), os.times()
+    errors = {f"cer {name}": math.nan for name in SPOILT}
+    began, before = time.monotonic(), os.times()
     for name, letter in letters.items():
         letter.save(folder / "letter.png", dpi=(300, 300))
-        text = subprocess.run(
-            [tesseract.program, "letter.png", "-"], env=environment, cwd=folder, capture_output=True, check=True
-        )
-        errors[f"cer {name}"] = scans.character_error_rate(scans.ENGLISH, text.stdout.decode())
+        command: list[str | Path] = [tesseract.program, "letter.png", "-"]
+        with suppress(subprocess.TimeoutExpired):
+            text = subprocess.run(
+                command, env=environment, cwd=folder, capture_output=True, check=True, timeout=patience
+            )
+            errors[f"cer {name}"] = scans.character_error_rate(scans.ENGLISH, text.stdout.decode())
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return row("tesseract", len(letters), time.monotonic() - began, cpu, **errors)
@@ -271,11 +289,17 @@ def desk() -> Iterator[DocumentDesk]:
         yield opened.enter_context(document_desk(redis_url, database_url, folder))
 
 
+def measure_hostile(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    with desk() as ours:
+        return ingestion_hostile.measure_hostile(ours, arguments.hostile)
+
+
 PARTS = {
     "text": measure_text,
     "ocr": measure_ocr,
     "embeddings": measure_embeddings,
     "vectors": measure_vectors,
+    "hostile": measure_hostile,
 }
 
 
@@ -288,6 +312,9 @@ def parsed() -> argparse.Namespace:
     add("--embedded-pages", type=int, default=5, help="pages of each whose pieces are embedded (default 5)")
     add("--vectors", type=int, default=5_000, help="vectors to keep (default 5000)")
     add("--scans", type=int, default=3, help="scans of each kind (default 3)")
+    add("--letters", nargs="+", choices=SPOILT, default=tuple(SPOILT), help="kinds of scans (default: every)")
+    add("--patience", type=float, default=60.0, help="seconds that bare Tesseract has for a letter (default 60)")
+    add("--hostile", type=int, help="hostile documents to feed (default: all)")
     add("--json", action="store_true", help="one machine-readable line instead of the tables")
     return parser.parse_args()
 

@@ -104,3 +104,15 @@ def test_mails_and_outages_are_measured_beside_the_usual_worker() -> None:
     (outage,) = measured["outage"]
     assert (outage["burnt"], outage["dead"]) == (0, 0)
     assert outage["probes"] <= 1
+
+
+@pytest.mark.timeout(180)
+def test_documents_are_measured_beside_libraries_and_against_harm() -> None:
+    few = ("--documents", "1", "--pages", "2", "--scans", "1", "--letters", "clean", "--hostile", "4")
+    measured = printed("bench_ingestion.py", *few)
+    assert {"pypdfium2", "ours, in all"} <= {row["contender"] for row in measured["text"]}
+    assert [row["contender"] for row in measured["ocr"]] == ["tesseract", "ours, in all"]
+    assert all(row["pagesPerCpuSecond"] > 0 for part in ("text", "ocr") for row in measured[part])
+    assert measured["ocr"][1]["cer clean"] < 0.1
+    (hostile,) = measured["hostile"]
+    assert (hostile["documents"], hostile["typedPercent"], hostile["leasesLost"]) == (4, 100, 0)
