@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ingestion_worker.document import CHUNKS, PAGES, Page, read_lines, write_lines
-from ingestion_worker.records import Content, Known, Reading, RecordsUnavailable
+from ingestion_worker.records import Content, Known, LostClaim, Reading, RecordsUnavailable
 from ingestion_worker.store.objects import place_of
 from worker_runtime.storage import StorageError
 
@@ -43,7 +43,10 @@ class StoredDocuments:
         """See `Documents`."""
         self._seen[claim] = {}
         record = await self._record(key)
-        return known_of(record) if record.get("sha256") else None
+        known = known_of(record) if record.get("sha256") else None
+        if claim.content and (known is None or known.content != claim.content):
+            raise LostClaim
+        return known
 
     async def adopt(self, key: DocumentKey, claim: Claim, content: Content) -> Known | None:
         """See `Documents`. Nobody can look for a twin in an object store."""
@@ -80,6 +83,9 @@ class StoredDocuments:
     async def finish(self, key: DocumentKey, claim: Claim, reading: Reading, folder: Path) -> None:
         """See `Documents`."""
         record = await self._record(key)
+        if not record.get("sha256") or (claim.content and known_of(record).content != claim.content):
+            # Removed, or read anew, meanwhile.
+            raise LostClaim
         read = {name: record[name] for name in ("sha256", "bytes", "pipeline")}
         await self._put(key, claim, read, reading, folder)
 
