@@ -87,7 +87,10 @@ class DocumentDesk:
 
     def ended(self, job_id: str, queue: str = EXTRACTION, within: float = 40) -> dict[str, str]:
         """Wait for a job's end, good or bad."""
-        wait_for(lambda: "finishedOn" in self.job(job_id, queue), within, f"the end of {job_id}: {self.tail()}")
+        try:
+            wait_for(lambda: "finishedOn" in self.job(job_id, queue), within, f"the end of {job_id}")
+        except TimeoutError as error:
+            raise AssertionError(self.tail()) from error
         return self.job(job_id, queue)
 
     def result(self, job_id: str, queue: str = EXTRACTION, within: float = 40) -> dict[str, Any]:

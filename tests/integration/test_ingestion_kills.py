@@ -1,4 +1,4 @@
-"""Ingestion-workers are killed, frozen and stopped in the midst of their work: another goes on, and nothing is twice."""
+"""Ingestion-workers are killed, frozen and stopped in the midst of work: another goes on, and nothing is twice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from worker_suite import Process, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from embedded_stack import RedisServer
 
@@ -66,25 +66,16 @@ def half_a_document(whole: bytes) -> Iterator[tuple[str, Event]]:
             thread.join()
 
 
-def pages_and_chunks(desk: DocumentDesk, document: str) -> list[list[tuple[object, ...]]]:
-    return [
-        desk.rows(f"SELECT number, text FROM {table} WHERE document_id = '{document}' ORDER BY number")
-        for table in ("document_page", "document_chunk")
-    ]
-
-
 def gone(pids: list[int]) -> None:
-    def living() -> list[int]:
-        found = []
-        for pid in pids:
-            try:
-                with open(f"/proc/{pid}/stat", "rb") as stat:
-                    found += [pid] if stat.read().rpartition(b")")[2].split()[0] != b"Z" else []
-            except OSError:
-                continue
-        return found
+    wait_for(lambda: not any(map(is_alive, pids)), 15, "the end of every process")
 
-    wait_for(lambda: not living(), 15, "the end of every process")
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def working_folders(desk: DocumentDesk) -> list[Path]:
@@ -93,17 +84,15 @@ def working_folders(desk: DocumentDesk) -> list[Path]:
 
 def test_a_worker_killed_while_it_fetches_reads_and_stores_is_replaced(desk: DocumentDesk) -> None:
     desk.count_writes()
-    settings = {**QUICK, "QUEUE_CONCURRENCY": "3", "EGRESS_ALLOWED_CIDRS": "127.0.0.0/8"}
+    settings = {**QUICK, "QUEUE_CONCURRENCY": "3", "DOCUMENT_SLOTS": "3", "EGRESS_ALLOWED_CIDRS": "127.0.0.0/8"}
     first = desk.worker(**settings).ready()
     with half_a_document(prose("roofs", 50)) as (url, half_way):
         jobs = {"fetched": desk.add(url, "fetched")}
         assert half_way.wait(20)
-        with writing_held(desk, "document_page"):
+        jobs["read"] = desk.add(desk.written("walls.txt", prose("walls", 50)), "read")
+        with reading_held(first), writing_held(desk, "document_page"):
             jobs["stored"] = desk.add(desk.written("doors.txt", prose("doors", 50)), "stored")
             until_blocked(desk)
-            # The connection is lent to the one that stores: this one is blocked before it begins, or in its reading.
-            jobs["read"] = desk.add(desk.written("walls.txt", prose("walls", 50)), "read")
-            wait_for(lambda: desk.client.llen(f"{EXTRACTION}:active") == 3, 20, "three jobs in hand")
             family = descendants_of(first.popen.pid)
             first.kill()
         gone(family)
@@ -118,18 +107,6 @@ def test_a_worker_killed_while_it_fetches_reads_and_stores_is_replaced(desk: Doc
     assert [desk.ends(job) for job in jobs.values()] == [["completed"]] * 3
     assert len(working_folders(desk)) == 1
     assert not list(working_folders(desk)[0].glob("document-*"))
-
-
-def test_a_worker_killed_in_its_reading(desk: DocumentDesk) -> None:
-    first = desk.worker(**QUICK).ready()
-    job = desk.add(desk.sample("lease.pdf"))
-    with reading_held(first):
-        family = descendants_of(first.popen.pid)
-        first.kill()
-    gone(family)
-    desk.worker(**QUICK).ready()
-    assert desk.result(job)["pages"] == 2
-    assert len(working_folders(desk)) == 1
 
 
 def test_a_worker_killed_between_storing_and_the_next_job(
@@ -216,8 +193,10 @@ def test_a_worker_frozen_in_its_reading_is_fenced(desk: DocumentDesk) -> None:
 
 
 def test_a_worker_frozen_in_its_storing_is_fenced(desk: DocumentDesk) -> None:
-    desk.count_writes()
     first = desk.worker(**QUICK).ready()
+    # A statement that is new to its connection stays open for as long as `transaction_timeout` allows.
+    desk.result(desk.add(desk.written("a.txt", prose("doors", 3)), "earlier"))
+    desk.count_writes()
     with writing_held(desk, "document_chunk"):
         job = desk.add(desk.sample("lease.pdf"))
         until_blocked(desk)
@@ -228,7 +207,7 @@ def test_a_worker_frozen_in_its_storing_is_fenced(desk: DocumentDesk) -> None:
     settled_down(desk, first)
     assert desk.rows("SELECT count(*) FROM written") == [(2,)]
     assert desk.ends(job) == ["completed"]
-    assert desk.rows("SELECT state, problem FROM document") == [("read", None)]
+    assert desk.rows("SELECT state, problem FROM document WHERE document_id = 'd-1'") == [("read", None)]
 
 
 def settled_down(desk: DocumentDesk, worker: Process) -> None:
@@ -270,6 +249,7 @@ def test_a_scan_that_is_sent_again_while_ocr_reads_it_is_read_to_its_end(desk: D
     desk.drained(EXTRACTION, OCR)
     (job,) = desk.known(OCR)
     assert "superseded" not in desk.result(job, OCR)
+    assert desk.ends(job, OCR) == ["completed"]
     assert desk.rows("SELECT state FROM document") == [("read",)]
 
 
@@ -301,7 +281,8 @@ def test_a_document_read_by_three_jobs_at_once_is_one_of_theirs(desk: DocumentDe
     desk.drained(EXTRACTION, EMBEDDING)
     (about,) = [about for about in CONTENTS if f"about {about} " in desk.text()]
     assert desk.text().count("Paragraph") == CONTENTS[about]
-    assert desk.rows(f"SELECT count(*) FROM document_chunk WHERE text NOT LIKE '%about {about} %'") in ([(0,)], [(20,)])
+    others = " OR ".join(f"text LIKE '%about {other} %'" for other in CONTENTS.keys() - {about})
+    assert desk.rows(f"SELECT count(*) FROM document_chunk WHERE document_id = 'd-1' AND ({others})") == [(0,)]
     assert desk.rows(NOT_RIGHT) == [(0,)]
     assert desk.rows("SELECT count(*) FROM document WHERE state = 'read' AND embedded_at IS NOT NULL") == [(2,)]
     assert {desk.ends(job)[0] for job in jobs} == {"completed"}

@@ -1,4 +1,4 @@
-"""What surrounds the ingestion-worker goes away in the midst of its work and comes back: nothing is lost or done twice."""
+"""What an ingestion-worker stands on goes away in the midst of its work and comes back: nothing is lost or twice."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_postgresql_goes_away_at_every_stage_and_no_attempt_is_lost(
         desk.result(desk.add(text, "embedded"))
         until_blocked(desk)
         own_postgres.kill()
-    wait_for(lambda: any("deferredBecause" in one for one in desk.known(EMBEDDING).values()), 30, "embedding being put off")
+    wait_for(
+        lambda: any("deferredBecause" in one for one in desk.known(EMBEDDING).values()), 30, "embedding being put off"
+    )
     own_postgres.start()
     desk.drained(EXTRACTION, OCR, EMBEDDING)
     ended = [job for queue in (EXTRACTION, OCR, EMBEDDING) for job in desk.known(queue).values()]
@@ -106,7 +108,9 @@ def test_redis_goes_away_for_longer_than_a_lock_and_the_document_is_written_once
     with reading_held(worker):
         own_redis.stop()
         time.sleep(1.5)  # Longer than the lock: what is tried here is that it has expired.
-    wait_for(lambda: desk.rows("SELECT state FROM document") == [("read",)], 30, f"the document: {desk.tail()}")
+    # The document is stored, and the job of the next stage cannot be added.
+    wait_for(lambda: worker.logged("job_deferred"), 30, "the job being put off")
+    assert desk.rows("SELECT state FROM document") == [("read",)]
     own_redis.start()
     assert desk.result(job)["state"] == "read"
     desk.drained(EXTRACTION, EMBEDDING)
@@ -117,9 +121,7 @@ def test_redis_goes_away_for_longer_than_a_lock_and_the_document_is_written_once
     assert desk.rows("SELECT count(*) FROM document WHERE embedded_at IS NOT NULL") == [(1,)]
 
 
-def test_store_and_scanner_are_waited_for_without_an_attempt(
-    redis_url: str, database_url: str, tmp_path: Path
-) -> None:
+def test_store_and_scanner_are_waited_for_without_an_attempt(redis_url: str, database_url: str, tmp_path: Path) -> None:
     clamd = tmp_path / "clamd"
     with document_desk(redis_url, database_url, tmp_path) as desk:
         desk.worker(CLAMAV_ADDRESS=str(clamd)).ready()

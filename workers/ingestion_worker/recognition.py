@@ -73,7 +73,7 @@ class Recognition:
         async with self._pipeline.isolation.working_folder() as folder:
             fetched = await self._pipeline.fetch(asked.source_url, folder, watch)
             content, reading = await self._read(asked, fetched, key, claim, before, folder, watch)
-            pages = await self._documents.pictures(key, claim, asked.pages)
+            pages = await self._documents.pictures(key, claim, asked.pages, folder)
             if missing := set(asked.pages or ()) - {page.number for page in pages}:
                 raise DocumentError(Problem.UNSUPPORTED, f"pages: it has no page {min(missing)}, only {reading.pages}")
             with watch.timed("ocr"):

@@ -123,8 +123,13 @@ class Documents(Protocol):
         """Replace one page."""
         ...
 
-    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
-        """Return the pages with these numbers; without numbers those whose pictures are still to be read."""
+    async def pictures(
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, folder: Path
+    ) -> Sequence[Page]:
+        """Return the pages with these numbers; without numbers those whose pictures are still to be read.
+
+        May write `PAGES` of the folder.
+        """
         ...
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:

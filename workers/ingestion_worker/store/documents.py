@@ -173,8 +173,11 @@ class PostgresDocuments:
         async with self._claimed(key, claim) as connection:
             await connection.execute(INSERT_PAGES, *_id(key), *_columns_of_pages([page]))
 
-    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
+    async def pictures(
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, folder: Path
+    ) -> Sequence[Page]:
         """See `Documents`."""
+        del folder
         async with self._claimed(key, claim) as connection:
             return [Page(*row) for row in await connection.fetch(PICTURES, *_id(key), numbers)]
 

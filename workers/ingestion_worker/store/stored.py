@@ -7,8 +7,6 @@ Pages that OCR reads are put there when all of them are read, so that those of a
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -19,6 +17,7 @@ from worker_runtime.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
+    from pathlib import Path
     from typing import TypeVar
 
     from ingestion_worker.records import Claim, DocumentKey
@@ -63,11 +62,12 @@ class StoredDocuments:
         del key
         self._seen[claim][page.number] = page
 
-    async def pictures(self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None) -> Sequence[Page]:
+    async def pictures(
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, folder: Path
+    ) -> Sequence[Page]:
         """See `Documents`."""
-        with tempfile.TemporaryDirectory() as folder:
-            await self.export_pages(key, claim, Path(folder))
-            return await asyncio.to_thread(pictures_of, Path(folder) / PAGES, numbers)
+        await self.export_pages(key, claim, folder)
+        return await asyncio.to_thread(pictures_of, folder / PAGES, numbers)
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """See `Documents`."""
