@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -89,3 +91,35 @@ def writing_held(desk: DocumentDesk, table: str) -> Iterator[None]:
 def until_blocked(desk: DocumentDesk) -> None:
     """Wait until a worker's statement waits for a lock."""
     wait_for(lambda: desk.rows(WAITING) != [(0,)], 30, f"waiting for the lock: {desk.tail()}", every=0.01)
+
+
+@contextmanager
+def half_a_document(whole: bytes) -> Iterator[tuple[str, Event]]:
+    """Serve a document of which the first caller gets only the beginning; set: somebody has that."""
+    half_way, over = Event(), Event()
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(whole)))
+            self.end_headers()
+            self.wfile.write(whole[:100])
+            self.wfile.flush()
+            if not half_way.is_set():
+                half_way.set()
+                over.wait(30)
+                return
+            self.wfile.write(whole[100:])
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/a.txt", half_way
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()

