@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,14 @@ SAMPLES = Path(__file__).parents[1] / "shared" / "embedded_stack" / "samples"
 EXTRACTION, OCR, EMBEDDING = (
     f"intelliflow:{name}" for name in ("text-extraction", "ocr-processing", "embedding-generation")
 )
+
+JOB_ID = re.compile(r"(j-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NOTED = """
+CREATE TABLE written (document_id text, number int, origin text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO written VALUES (new.document_id, new.number, new.origin); RETURN new; END $$;
+CREATE TRIGGER note AFTER INSERT OR UPDATE ON document_page FOR EACH ROW EXECUTE FUNCTION note();
+"""
 
 
 @dataclass
@@ -78,7 +87,10 @@ class DocumentDesk:
 
     def ended(self, job_id: str, queue: str = EXTRACTION, within: float = 40) -> dict[str, str]:
         """Wait for a job's end, good or bad."""
-        wait_for(lambda: "finishedOn" in self.job(job_id, queue), within, f"the end of {job_id}: {self.tail()}")
+        try:
+            wait_for(lambda: "finishedOn" in self.job(job_id, queue), within, f"the end of {job_id}")
+        except TimeoutError as error:
+            raise AssertionError(self.tail()) from error
         return self.job(job_id, queue)
 
     def result(self, job_id: str, queue: str = EXTRACTION, within: float = 40) -> dict[str, Any]:
@@ -102,6 +114,23 @@ class DocumentDesk:
             return not any([*lists, *sets])
 
         wait_for(nothing_is_left, within, f"the end of all work: {self.tail()}")
+
+    def known(self, queue: str) -> dict[str, dict[str, str]]:
+        """Every job that the queue knows, by its id: those of producers, and those that a worker added."""
+        found = (key.decode().removeprefix(f"{queue}:") for key in self.client.scan_iter(f"{queue}:*"))
+        return {name: self.job(name, queue) for name in found if JOB_ID.fullmatch(name)}
+
+    def ends(self, job_id: str, queue: str = EXTRACTION) -> list[str]:
+        """Every end that the queue has told of for a job, as Node hears it."""
+        told: Any = self.client.xrange(f"{queue}:events")
+        mine = [fields[b"event"].decode() for _, fields in told if fields.get(b"jobId") == job_id.encode()]
+        return [event for event in mine if event in ("completed", "failed")]
+
+    def count_writes(self) -> None:
+        """Have PostgreSQL note every page that is written in `written`, also one that replaces another."""
+        assert self.database_url
+        with psycopg.connect(self.database_url) as connection:
+            connection.execute(NOTED)
 
     def rows(self, question: str) -> list[tuple[Any, ...]]:
         assert self.database_url

@@ -11,7 +11,7 @@ import structlog
 import uvloop
 
 from worker_runtime import logs, telemetry
-from worker_runtime.ending import FAILED, Ending, end_process
+from worker_runtime.ending import FAILED, Ending, bad_configuration, end_process
 from worker_runtime.runtime import installed_version
 from worker_runtime.settings import SettingsError, load, misspelt, warnings_about
 
@@ -79,11 +79,10 @@ def serve(worker: type[Worker[Any]], *, until_drained: bool = False) -> Ending:
     try:
         settings = load(worker.settings_type)
     except SettingsError as error:
-        for problem in error.problems:
-            log.error("bad_setting", problem=problem)  # noqa: TRY400  the line says it all
+        ending = bad_configuration(error.problems)
         for warning in misspelt(worker.settings_type):
             log.warning("setting_warning", warning=warning)
-        return Ending(FAILED, f"bad configuration: {len(error.problems)} wrong, each named above")
+        return ending
     logs.configure(settings.log_level, worker.name)
     for warning in warnings_about(settings):
         log.warning("setting_warning", warning=warning)

@@ -18,7 +18,7 @@ from worker_runtime import logs
 from worker_runtime.loops import StopSignal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 log = structlog.get_logger()
 
@@ -35,6 +35,13 @@ class Ending:
 
     code: int
     reason: str
+
+
+def bad_configuration(problems: Sequence[str]) -> Ending:
+    """Say in the log what is wrong with the settings, a line for each, and how that ends the process."""
+    for problem in problems:
+        log.error("bad_setting", problem=problem)
+    return Ending(FAILED, f"bad configuration: {len(problems)} wrong, each named above")
 
 
 class StopOrders:

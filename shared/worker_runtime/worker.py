@@ -22,9 +22,10 @@ import structlog
 
 from worker_runtime.command_line import run_command
 from worker_runtime.crew import Crew, Room, describe
-from worker_runtime.ending import FAILED, Ending, StopOrders
+from worker_runtime.ending import FAILED, Ending, StopOrders, bad_configuration
 from worker_runtime.health import HealthPortUnavailable
 from worker_runtime.runtime import Runtime, S
+from worker_runtime.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -83,7 +84,10 @@ async def start(runtime: Runtime[S], room: Room, orders: StopOrders) -> Sequence
         if not orders.asked.is_set():
             orders.give(Ending(FAILED, f"{runtime.dependencies.excuse()} (START_TIMEOUT_MS={limit_ms})"))
         return ()
-    if error := opening.exception():
+    if isinstance(error := opening.exception(), SettingsError):
+        orders.give(bad_configuration(error.problems))
+        return ()
+    if error:
         log.error("start_failed", exc_info=error)
         orders.give(Ending(FAILED, f"the start failed: {describe(error)}"))
         return ()

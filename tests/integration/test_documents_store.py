@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -14,7 +15,6 @@ from worker_runtime.postgres import Database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 KEY, TWIN, STRANGER = DocumentKey("t-1", "d-1"), DocumentKey("t-1", "d-2"), DocumentKey("t-2", "d-1")
 one, two, three, frozen, living = (Claim(Origin("s3://bucket/d-1.pdf", "u-1")) for _ in range(5))
@@ -108,7 +108,7 @@ async def test_a_reading_that_fails_midway_keeps_what_was_there(
 
 
 async def numbers(documents: PostgresDocuments) -> list[int]:
-    return [page.number for page in await documents.pictures(KEY, one, None)]
+    return [page.number for page in await documents.pictures(KEY, one, None, Path())]
 
 
 async def test_pages_come_back_with_what_ocr_made_of_them(documents: PostgresDocuments, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_pages_come_back_with_what_ocr_made_of_them(documents: PostgresDoc
     await documents.keep_page(KEY, one, Page(7, "seen", "ocr", "NO_TEXT", 0.5))
     await documents.keep_page(KEY, one, Page(8, "", "none", "FAILED:CRASH"))
     assert set(range(1, 121)) - set(await numbers(documents)) == {7, 8}
-    assert [page.text for page in await documents.pictures(KEY, one, [7, 9, 500])] == ["seen", "page 9"]
+    assert [page.text for page in await documents.pictures(KEY, one, [7, 9, 500], tmp_path)] == ["seen", "page 9"]
     out = tmp_path / "b"
     out.mkdir()
     await documents.export_pages(KEY, one, out)
@@ -166,3 +166,47 @@ async def test_a_server_that_is_away_is_no_document_s_fault(tmp_path: Path) -> N
     async with Database("postgresql://u:p@127.0.0.1:1/x") as nowhere:
         with pytest.raises(RecordsUnavailable):
             await PostgresDocuments(nowhere).begin(KEY, one)
+
+
+async def test_whoever_goes_on_with_a_content_has_it_until_it_is_read_or_another(
+    documents: PostgresDocuments, database_url: str, tmp_path: Path
+) -> None:
+    going_on = Claim(Origin("s3://bucket/d-1.pdf"), CONTENT)
+    with pytest.raises(LostClaim):
+        await documents.begin(KEY, going_on)
+    await documents.begin(KEY, one)
+    scan = folder_with(tmp_path / "a", "", "", chunks=False, reason="NO_TEXT")
+    await documents.keep(KEY, one, CONTENT, READING, scan)
+    known = await documents.begin(KEY, going_on)
+    assert known is not None
+    assert known.state == "awaiting_ocr"
+    # Whoever begins with the document takes nothing from it, and loses nothing to it.
+    await documents.begin(KEY, two)
+    await documents.keep_page(KEY, going_on, Page(1, "seen", "ocr", "NO_TEXT", 0.5))
+    await documents.finish(KEY, going_on, READING, folder_with(tmp_path / "b", "seen"))
+    for late in (
+        documents.keep_page(KEY, going_on, Page(1, "late")),
+        documents.finish(KEY, going_on, READING, scan),
+        documents.note_problem(KEY, going_on, "CRASH", "late", final=True),
+    ):
+        with pytest.raises(LostClaim):
+            await late
+    await documents.keep(KEY, two, OTHER, READING, scan)
+    with pytest.raises(LostClaim):
+        await documents.begin(KEY, going_on)
+    with pytest.raises(LostClaim):
+        await documents.keep_page(KEY, going_on, Page(1, "late"))
+    assert rows(database_url, "SELECT DISTINCT text FROM document_page") == [("",)]
+
+
+async def test_what_a_twin_gives_has_no_vectors(
+    documents: PostgresDocuments, database_url: str, tmp_path: Path
+) -> None:
+    await documents.begin(KEY, one)
+    await documents.keep(KEY, one, CONTENT, READING, folder_with(tmp_path / "a", "text"))
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE document SET embedding_model = 'some'")
+    await documents.begin(TWIN, two)
+    adopted = await documents.adopt(TWIN, two, CONTENT)
+    assert adopted is not None
+    assert adopted.embedding_model is None

@@ -14,6 +14,7 @@ from ingestion_worker.ocr.engine import EngineFailed
 from ingestion_worker.problem import DocumentError, Problem
 from ingestion_worker.records import LostClaim, RecordsUnavailable
 from worker_runtime.outcome import DeadLetter, Defer, Done, Outcome, Retry
+from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
@@ -48,6 +49,9 @@ class Ending:
             outcome = Done({"documentId": key.document_id, "superseded": True})
         except RecordsUnavailable as error:
             outcome = Defer("STATE_UNAVAILABLE", str(error), OUTAGE_SECONDS)
+        except (RedisUnavailable, RedisError) as error:
+            # The document is kept; the job of the next stage is added when this one is tried again.
+            outcome = Defer("STATE_UNAVAILABLE", f"Redis: {error}", OUTAGE_SECONDS)
         self._metrics.ended(self._queue, label_of(outcome))
         return outcome
 

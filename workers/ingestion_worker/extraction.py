@@ -102,13 +102,13 @@ class Extraction:
         """Have the next stage go on, and say what there is."""
         if known.state == "awaiting_ocr":
             if self._following.will_recognise(1):
-                await self._following.recognise(key, content, picture_job(asked))
+                await self._following.recognise(key, content, picture_job(asked, content))
         elif known.chunks and known.embedding_model is None:
             await self._following.embed(key, content, asked=asked.options.generate_embeddings)
         return Done(result_of(key, known, watch) | {"unchanged": unchanged})
 
 
-def picture_job(asked: TextExtraction) -> dict[str, Any]:
+def picture_job(asked: TextExtraction, content: Content) -> dict[str, Any]:
     """Return what a job of `ocr-processing` needs to know of the extraction that it follows."""
     options = asked.options
     fields = {
@@ -116,6 +116,7 @@ def picture_job(asked: TextExtraction) -> dict[str, Any]:
         "language": asked.language,
         "password": options.password.get_secret_value() if options.password else None,
         "generateEmbeddings": options.generate_embeddings,
+        "content": {"sha256": content.sha256.hex(), "bytes": content.size, "pipeline": content.pipeline},
     }
     return {name: value for name, value in fields.items() if value is not None}
 

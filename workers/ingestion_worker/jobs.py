@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic.alias_generators import to_camel
 
-__all__ = ["EmbeddingGeneration", "ExtractionOptions", "OcrProcessing", "TextExtraction"]
+__all__ = ["ContentRead", "EmbeddingGeneration", "ExtractionOptions", "OcrProcessing", "TextExtraction"]
 
 MOST_PAGES = 100_000
 
@@ -45,6 +45,14 @@ class TextExtraction(_Job):
     options: ExtractionOptions = ExtractionOptions()
 
 
+class ContentRead(_Job):
+    """Which bytes an extraction read, and by which pipeline."""
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
+    pipeline: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
 class OcrProcessing(_Job):
     """A job of `ocr-processing`. Without `pages` every page is read that has no text of its own."""
 
@@ -56,6 +64,8 @@ class OcrProcessing(_Job):
     password: SecretStr | None = None
     # Set on jobs that an extraction made; `None` leaves it to the worker's settings.
     generate_embeddings: bool | None = None
+    # Set on jobs that an extraction made: they read the pictures of what that read, and of nothing else.
+    content: ContentRead | None = None
 
 
 class EmbeddingGeneration(_Job):

@@ -62,6 +62,8 @@ class Pipeline:
     def fingerprint(self, wish: Wish) -> str:
         """Return what tells this pipeline from one that would make something else of the same bytes."""
         options = wish.options.model_dump(mode="json", exclude={"password", "generate_embeddings"})
+        # Whoever has the file need not have its password: what one read with it is not for one without.
+        options["locked"] = wish.options.password is not None
         made_of = json.dumps([self._made_of, wish.format, wish.language, options], sort_keys=True)
         return hashlib.sha256(made_of.encode()).hexdigest()[:32]
 

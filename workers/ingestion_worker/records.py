@@ -2,6 +2,9 @@
 
 A job that begins takes the document's *claim*; whoever began later has it from then on, and what an earlier one still
 writes is refused. So a frozen worker, or a job that was given to two, leaves nothing behind.
+
+A job that goes on with what another has read, as OCR does, takes no claim from anybody: it may write for as long as the
+document is of that very content and not yet read to its end.
 """
 
 from __future__ import annotations
@@ -57,9 +60,13 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Claim:
-    """One attempt's right to write a document, from when it has begun until another begins."""
+    """One attempt's right to write a document, from when it has begun until another begins.
+
+    With `content` the right to go on with that alone, which does not end when another begins.
+    """
 
     origin: Origin
+    content: Content | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
 
 
@@ -98,7 +105,10 @@ class Documents(Protocol):
     """Every method raises `RecordsUnavailable`; those with a claim raise `LostClaim`, and then have done nothing."""
 
     async def begin(self, key: DocumentKey, claim: Claim) -> Known | None:
-        """Take the claim of a document, and return what was known of it; what was read before stays for now."""
+        """Take the claim of a document, and return what was known of it; what was read before stays for now.
+
+        A claim to go on with a content takes nothing, and raises `LostClaim` when the document is of another.
+        """
         ...
 
     async def adopt(self, key: DocumentKey, claim: Claim, content: Content) -> Known | None:
@@ -114,11 +124,11 @@ class Documents(Protocol):
         ...
 
     async def pictures(
-        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, *, anew: bool = False
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, folder: Path, *, anew: bool = False
     ) -> Sequence[Page]:
         """Return the pages with these numbers; without numbers those whose pictures are still to be read.
 
-        `anew`: those that an earlier attempt has read as well.
+        `anew`: those that an earlier attempt has read as well. May write `PAGES` of the folder.
         """
         ...
 

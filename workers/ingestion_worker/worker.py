@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ingestion_worker.bookbinder import Bookbinder
 from ingestion_worker.embedding import TIME_LIMIT_SECONDS, EmbeddingHandler
+from ingestion_worker.embeddings.local import ModelMissing
 from ingestion_worker.embeddings.opened import GuardedEmbedder, opened_embedder
 from ingestion_worker.extraction import Extraction
 from ingestion_worker.fetching.fetch import opened_fetcher
@@ -21,8 +22,9 @@ from ingestion_worker.settings import IngestionSettings
 from ingestion_worker.store.documents import PostgresDocuments
 from ingestion_worker.store.objects import ObjectDocuments
 from ingestion_worker.store.stored import StoredDocuments
-from ingestion_worker.store.vectors import VectorStore
+from ingestion_worker.store.vectors import VectorsMissing, VectorStore
 from worker_runtime.postgres import BY_INDEX, Database, require_postgres
+from worker_runtime.settings import SettingsError
 from worker_runtime.storage import ObjectStore
 from worker_runtime.worker import Worker
 
@@ -115,12 +117,15 @@ def seconds(settings: IngestionSettings) -> float:
 
 @asynccontextmanager
 async def opened_embedding(runtime: Runtime[IngestionSettings]) -> AsyncIterator[Loop]:
-    """Open the model, or the way to it, and yield the loop that embeds. Raises `ModelMissing`, `VectorsMissing`."""
+    """Open the model, or the way to it, and yield the loop that embeds. Raises `SettingsError` where that cannot be."""
     async with AsyncExitStack() as opened:
         database = await opened.enter_async_context(connection_of(runtime, **BY_INDEX))
         store = VectorStore(database)
-        await store.refuse_without_vectors()
-        embedder = await opened.enter_async_context(opened_embedder(runtime.settings))
+        try:
+            await store.refuse_without_vectors()
+            embedder = await opened.enter_async_context(opened_embedder(runtime.settings))
+        except (ModelMissing, VectorsMissing) as error:
+            raise SettingsError([f"ENABLE_EMBEDDINGS=true: {error}"]) from error
         if embedder.provider != "local":
             embedder = GuardedEmbedder(
                 embedder, runtime.breaker(embedder.provider, PROBES * runtime.settings.embedding_timeout_ms / 1000)

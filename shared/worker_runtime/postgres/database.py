@@ -34,6 +34,11 @@ WRONG_STATEMENT = "42"
 # And of what is the server's condition whoever asks: connections, resources, an operator, the system, a standby.
 SERVER_CONDITIONS = ("08", "53", "57P", "58", "25006")
 
+# A client that is frozen between the halves of a new statement counts as neither idle nor busy: only this ends it and
+# frees what it has locked. PostgreSQL has it from version 17 on.
+END_LONG_TRANSACTIONS = """
+SELECT set_config(name, '300000', false) FROM pg_settings WHERE name = 'transaction_timeout'
+"""
 MIGRATION_APPLIED = "SELECT EXISTS (SELECT FROM _yoyo_migration WHERE migration_id = $1)"
 
 
@@ -178,6 +183,7 @@ class Database:
         }
         settings = {**limits, **self._settings}
         await connection.execute(";".join(f"SET {name} = {value}" for name, value in settings.items()))
+        await connection.execute(END_LONG_TRANSACTIONS)
         if self._listener is not None:
             hear = self._listener.hear
             await connection.add_listener(self._listener.channel, lambda *_: hear())

@@ -47,8 +47,13 @@ WITH known AS (SELECT * FROM document WHERE tenant_id = $1 AND document_id = $2)
 )
 SELECT {KNOWN} FROM known
 """
+LOOK = f"SELECT {KNOWN} FROM document WHERE tenant_id = $1 AND document_id = $2"
 # Locked until the commit, so that nobody takes the claim between the look and the write.
 HOLD = "SELECT claim = $3 FROM document WHERE tenant_id = $1 AND document_id = $2 FOR UPDATE"
+HOLD_CONTENT = """
+SELECT sha256 = $3 AND pipeline = $4 AND state <> 'read'
+  FROM document WHERE tenant_id = $1 AND document_id = $2 FOR UPDATE
+"""
 EMPTY = (
     "DELETE FROM document_chunk WHERE tenant_id = $1 AND document_id = $2",
     "DELETE FROM document_page WHERE tenant_id = $1 AND document_id = $2",
@@ -109,9 +114,8 @@ SELECT number, text, origin, ocr_reason, confidence FROM document_page
 """
 NOTE = """
 UPDATE document
-   SET problem = $4, explanation = $5, state = CASE WHEN $6 THEN 'failed' ELSE state END, changed_at = clock_timestamp()
- WHERE tenant_id = $1 AND document_id = $2 AND claim = $3
-RETURNING true
+   SET problem = $3, explanation = $4, state = CASE WHEN $5 THEN 'failed' ELSE state END, changed_at = clock_timestamp()
+ WHERE tenant_id = $1 AND document_id = $2
 """
 
 
@@ -125,11 +129,21 @@ class PostgresDocuments:
 
     async def begin(self, key: DocumentKey, claim: Claim) -> Known | None:
         """See `Documents`."""
+        if claim.content is not None:
+            return await self._look(key, claim.content)
         async with self._connected() as connection:
             row = await connection.fetchrow(
                 BEGIN, *_id(key), claim.token, storable(claim.origin.source), claim.origin.user_id
             )
         return known_of(row) if row else None
+
+    async def _look(self, key: DocumentKey, content: Content) -> Known:
+        async with self._connected() as connection:
+            row = await connection.fetchrow(LOOK, *_id(key))
+        known = known_of(row) if row else None
+        if known is None or known.content != content:
+            raise LostClaim
+        return known
 
     async def adopt(self, key: DocumentKey, claim: Claim, content: Content) -> Known | None:
         """See `Documents`."""
@@ -144,7 +158,8 @@ class PostgresDocuments:
             for statement in COPY:
                 await connection.execute(statement, *_id(key), twin["document_id"])
             await _describe(connection, key, "read", content, known.reading, known.chunks)
-        return known
+        # Pieces are copied and vectors are not.
+        return replace(known, embedding_model=None)
 
     async def keep(self, key: DocumentKey, claim: Claim, content: Content, reading: Reading, folder: Path) -> None:
         """See `Documents`."""
@@ -162,9 +177,10 @@ class PostgresDocuments:
             await connection.execute(INSERT_PAGES, *_id(key), *_columns_of_pages([page]))
 
     async def pictures(
-        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, *, anew: bool = False
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, folder: Path, *, anew: bool = False
     ) -> Sequence[Page]:
         """See `Documents`."""
+        del folder
         async with self._claimed(key, claim) as connection:
             return [Page(*row) for row in await connection.fetch(PICTURES, *_id(key), numbers, anew)]
 
@@ -189,9 +205,8 @@ class PostgresDocuments:
         self, key: DocumentKey, claim: Claim, problem: str, explanation: str, *, final: bool
     ) -> None:
         """See `Documents`."""
-        async with self._connected() as connection:
-            if not await connection.fetchval(NOTE, *_id(key), claim.token, problem, storable(explanation), final):
-                raise LostClaim
+        async with self._claimed(key, claim) as connection:
+            await connection.execute(NOTE, *_id(key), problem, storable(explanation), final)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
@@ -201,7 +216,9 @@ class PostgresDocuments:
                 yield connection
         except DatabaseUnavailable as error:
             if is_the_value_s_fault(error.__cause__):
-                raise DocumentError(Problem.UNSUPPORTED, f"the database does not take it ({error})") from error
+                # Its own words may hold the row, and so the text of a page.
+                kind = type(error.__cause__).__name__
+                raise DocumentError(Problem.UNSUPPORTED, f"the database does not take it ({kind})") from error
             raise RecordsUnavailable(str(error)) from error
         finally:
             self._idle.put_nowait(database)
@@ -209,10 +226,18 @@ class PostgresDocuments:
     @asynccontextmanager
     async def _claimed(self, key: DocumentKey, claim: Claim) -> AsyncIterator[asyncpg.Connection]:
         """Lend the connection within a transaction that only the holder of the claim gets."""
+        question, proof = held_by(claim)
         async with self._connected() as connection, connection.transaction():
-            if not await connection.fetchval(HOLD, *_id(key), claim.token):
+            if not await connection.fetchval(question, *_id(key), *proof):
                 raise LostClaim
             yield connection
+
+
+def held_by(claim: Claim) -> tuple[str, tuple[Any, ...]]:
+    """Return how to ask whether a claim still holds, and with what."""
+    if claim.content is None:
+        return HOLD, (claim.token,)
+    return HOLD_CONTENT, (claim.content.sha256, claim.content.pipeline)
 
 
 def is_the_value_s_fault(cause: BaseException | None) -> bool:

@@ -7,18 +7,17 @@ Pages that OCR reads are put there when all of them are read, so that those of a
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ingestion_worker.document import CHUNKS, PAGES, Page, read_lines, write_lines
-from ingestion_worker.records import Content, Known, Reading, RecordsUnavailable
+from ingestion_worker.records import Content, Known, LostClaim, Reading, RecordsUnavailable
 from ingestion_worker.store.objects import place_of
 from worker_runtime.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
+    from pathlib import Path
     from typing import TypeVar
 
     from ingestion_worker.records import Claim, DocumentKey
@@ -43,7 +42,10 @@ class StoredDocuments:
         """See `Documents`."""
         self._seen[claim] = {}
         record = await self._record(key)
-        return known_of(record) if record.get("sha256") else None
+        known = known_of(record) if record.get("sha256") else None
+        if claim.content and (known is None or known.content != claim.content):
+            raise LostClaim
+        return known
 
     async def adopt(self, key: DocumentKey, claim: Claim, content: Content) -> Known | None:
         """See `Documents`. Nobody can look for a twin in an object store."""
@@ -61,12 +63,11 @@ class StoredDocuments:
         self._seen[claim][page.number] = page
 
     async def pictures(
-        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, *, anew: bool = False
+        self, key: DocumentKey, claim: Claim, numbers: Sequence[int] | None, folder: Path, *, anew: bool = False
     ) -> Sequence[Page]:
         """See `Documents`."""
-        with tempfile.TemporaryDirectory() as folder:
-            await self.export_pages(key, claim, Path(folder))
-            return await asyncio.to_thread(pictures_of, Path(folder) / PAGES, numbers, anew)
+        await self.export_pages(key, claim, folder)
+        return await asyncio.to_thread(pictures_of, folder / PAGES, numbers, anew)
 
     async def export_pages(self, key: DocumentKey, claim: Claim, folder: Path) -> None:
         """See `Documents`."""
@@ -82,6 +83,9 @@ class StoredDocuments:
     async def finish(self, key: DocumentKey, claim: Claim, reading: Reading, folder: Path) -> None:
         """See `Documents`."""
         record = await self._record(key)
+        if not record.get("sha256") or (claim.content and known_of(record).content != claim.content):
+            # Removed, or read anew, meanwhile.
+            raise LostClaim
         read = {name: record[name] for name in ("sha256", "bytes", "pipeline")}
         await self._put(key, claim, read, reading, folder)
 
