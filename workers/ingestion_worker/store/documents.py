@@ -158,8 +158,7 @@ class PostgresDocuments:
             for statement in COPY:
                 await connection.execute(statement, *_id(key), twin["document_id"])
             await _describe(connection, key, "read", content, known.reading, known.chunks)
-        # Pieces are copied and vectors are not.
-        return replace(known, embedding_model=None)
+        return known
 
     async def keep(self, key: DocumentKey, claim: Claim, content: Content, reading: Reading, folder: Path) -> None:
         """See `Documents`."""
