@@ -7,7 +7,7 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestion_worker.chunking import chunk
@@ -50,6 +50,7 @@ def letters(texts: Iterable[str]) -> str:
 
 
 @given(PAGES_OF, st.integers(16, 64))
+@example(["```\n# a comment, not a heading\n\ncode()\n```\n\n;;\n\n;? \u0301\n\n;"], 22)
 def test_without_overlap_all_of_the_text_is_there_once_and_in_order(texts: list[str], tokens: int) -> None:
     assert letters(piece.text for piece in cut(*texts, tokens=tokens)) == letters(texts)
 

@@ -211,7 +211,8 @@ class Packer:
         """Return the last whole sentences that are no more than the overlap."""
         found: list[Part] = []
         left = self._overlap
-        for part in reversed(parts):
+        # What takes no token (a lone accent) would always fit.
+        for part in reversed(parts if left else ()):
             if part.kind is not Kind.PARAGRAPH or part.repeated or not part.whole:
                 break
             for sentence in reversed(self._sentences_of(part)):
