@@ -56,6 +56,7 @@ def test_without_overlap_all_of_the_text_is_there_once_and_in_order(texts: list[
 
 
 @given(PAGES_OF, st.integers(16, 64), st.integers(0, 30))
+@example(["a\U0001f642" * 604 + "\n\n\u6f22" + "\U0001f642" * 300], 26, 0)
 def test_no_chunk_is_too_long_and_each_says_how_long_it_is(texts: list[str], tokens: int, overlap: int) -> None:
     chunks = cut(*texts, tokens=tokens, overlap=overlap)
     assert [piece.number for piece in chunks] == list(range(1, len(chunks) + 1))

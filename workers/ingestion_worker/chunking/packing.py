@@ -134,24 +134,28 @@ class Packer:
             self._close()
         start = 0
         while start < len(word.text):
-            text = self._start_that_fits(word.text[start : start + self._whole.bytes])
             begins = word.begins and not start
+            text = self._start_that_fits(word.text[start : start + self._whole.bytes], word._replace(begins=begins))
             self._put(word._replace(text=text, takes=self._measured(text), begins=begins, whole=False))
             start += len(text)
             if start < len(word.text):
                 self._close()
 
-    def _start_that_fits(self, word: str) -> str:
-        """Return about as much of a long word as there is room for."""
+    def _start_that_fits(self, word: str, like: Part) -> str:
+        """Return about as much of a long word as there is room for, in a part like that."""
+
+        def fits(text: str) -> bool:
+            return self._has_room(like._replace(takes=self._measured(text)))
+
         # Three characters a token is what words without sense have; a single character has at most four tokens.
         found, most = "", 3 * self._left.tokens
-        while len(found) < len(word) and self._left.fits(self._measured(word[:most])):
+        while len(found) < len(word) and fits(word[:most]):
             found, most = word[:most], 2 * most
         for fewer in (2, 1, 0.25):
             if found:
                 break
             found = word[: int(fewer * self._left.tokens)]
-            found = found if self._left.fits(self._measured(found)) else ""
+            found = found if fits(found) else ""
         return found or word[0]
 
     @property
