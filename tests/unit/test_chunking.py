@@ -7,7 +7,7 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestion_worker.chunking import chunk
@@ -50,11 +50,13 @@ def letters(texts: Iterable[str]) -> str:
 
 
 @given(PAGES_OF, st.integers(16, 64))
+@example(["```\n# a comment, not a heading\n\ncode()\n```\n\n;;\n\n;? \u0301\n\n;"], 22)
 def test_without_overlap_all_of_the_text_is_there_once_and_in_order(texts: list[str], tokens: int) -> None:
     assert letters(piece.text for piece in cut(*texts, tokens=tokens)) == letters(texts)
 
 
 @given(PAGES_OF, st.integers(16, 64), st.integers(0, 30))
+@example(["a\U0001f642" * 604 + "\n\n\u6f22" + "\U0001f642" * 300], 26, 0)
 def test_no_chunk_is_too_long_and_each_says_how_long_it_is(texts: list[str], tokens: int, overlap: int) -> None:
     chunks = cut(*texts, tokens=tokens, overlap=overlap)
     assert [piece.number for piece in chunks] == list(range(1, len(chunks) + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import lzma
 import struct
 import zipfile
@@ -48,9 +49,15 @@ def typed_errors() -> Iterator[None]:
     except RecursionError as error:
         raise DocumentError(Problem.BOMB, "the file is nested deeper than any real document") from error
     except MemoryError as error:
-        raise DocumentError(Problem.OOM, "reading the file needed more memory than a document may have") from error
+        raise _too_much_memory() from error
     # A class of its own, for whoever gets it must tell our mistake from the file's.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise _too_much_memory() from error
         raise DocumentError(
             Problem.CRASH, f"reading stopped at a {type(error).__name__}: a mistake of the worker's, please report it"
         ) from error
+
+
+def _too_much_memory() -> DocumentError:
+    return DocumentError(Problem.OOM, "reading the file needed more memory than a document may have")

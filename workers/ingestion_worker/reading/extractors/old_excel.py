@@ -46,7 +46,11 @@ def extract(source: Source) -> Extracted:
 
     try:
         book = xlrd.open_workbook(
-            str(source.path), logfile=io.StringIO(), ragged_rows=True, ignore_workbook_corruption=True
+            str(source.path),
+            logfile=io.StringIO(),
+            use_mmap=False,  # Where memory is short, that is an error like those of broken files.
+            ragged_rows=True,
+            ignore_workbook_corruption=True,
         )
     except (xlrd.XLRDError, xlrd.compdoc.CompDocError, xlrd.formula.FormulaError, *BROKEN) as error:
         if "encrypted" in str(error):
