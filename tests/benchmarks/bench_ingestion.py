@@ -92,7 +92,7 @@ COLUMNS = {
     "hostile": ingestion_hostile.COLUMNS,
 }
 NOTES = {
-    "ocr": "tesseract is stopped at a letter that takes it longer than {{seconds:g}} s, which counts as nan",
+    "ocr": "tesseract is stopped at a letter that takes it longer than {seconds:g} s, which counts as nan",
     "hostile": "one document at a time, each in 168 MiB and 10 s; an honest one waits behind each",
 }
 
