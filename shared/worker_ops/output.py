@@ -6,9 +6,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from worker_runtime.health_board import timestamp
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
 FORMATS = ("table", "json", "ndjson")
 
@@ -33,6 +36,11 @@ def write_record(record: Mapping[str, Any], how: str) -> None:
         sys.stdout.write("".join(lines))
     else:
         sys.stdout.write(f"{json.dumps(record, indent=2 if how == 'json' else None)}\n")
+
+
+def at(moment: datetime | None) -> str | None:
+    """Write a time as ISO-8601 in UTC."""
+    return None if moment is None else timestamp(moment.timestamp())
 
 
 def say(message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_runtime.loops import StopSignal
@@ -13,11 +13,13 @@ from worker_runtime.postgres import BY_INDEX, Database
 from worker_runtime.redis.cluster import redis_connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    import argparse
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from worker_runtime.redis.connection import RedisConnection
     from worker_runtime.settings import WorkerSettings
 
+T = TypeVar("T")
 # A person waits for it.
 REDIS_SECONDS = 3.0
 # A count over millions of rows is worth waiting for.
@@ -47,6 +49,18 @@ async def opened_database(
     async with Database(url, settings=own, command_seconds=statement_seconds) as database:
         await database.refuse_old_schema()
         yield database
+
+
+def command_over(
+    store: Callable[[Database], T], verb: Callable[[argparse.Namespace, T], Awaitable[ExitCode]]
+) -> Callable[[argparse.Namespace, WorkerSettings], ExitCode]:
+    """Make a command of a verb that needs nothing but a store of the database."""
+
+    async def run(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
+        async with opened_database(settings) as database:
+            return await verb(asked, store(database))
+
+    return lambda asked, settings: asyncio.run(run(asked, settings))
 
 
 @contextmanager

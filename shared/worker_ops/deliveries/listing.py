@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker_ops.arguments import positive
-from worker_ops.deliveries.selecting import add_filters, delivery_row, group_row, run_with_store, selection_of
+from worker_ops.deliveries.selecting import add_filters, delivery_row, group_row, selection_of
+from worker_ops.deliveries.store import DeliveriesStore
 from worker_ops.exit_codes import ExitCode
 from worker_ops.output import add_output, say, write_rows
+from worker_ops.servers import command_over
 
 if TYPE_CHECKING:
     import argparse
 
     from worker_ops.arguments import Commands
-    from worker_ops.deliveries.store import DeliveriesStore
 
 SHOWN = 100
 
@@ -27,7 +28,7 @@ def register(verbs: Commands) -> None:
     parser.add_argument("--limit", type=positive, default=SHOWN, help="list at most so many (default: %(default)s)")
     parser.add_argument("--reveal", action="store_true", help="show recipients instead of masking them")
     add_output(parser)
-    parser.set_defaults(command=run_with_store(_list))
+    parser.set_defaults(command=command_over(DeliveriesStore, _list))
 
 
 async def _list(asked: argparse.Namespace, store: DeliveriesStore) -> ExitCode:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from worker_ops.arguments import span
-from worker_ops.deliveries.store import DeliveriesStore, Selection
-from worker_ops.servers import opened_database
-from worker_runtime.health_board import timestamp
+from worker_ops.deliveries.store import Selection
+from worker_ops.output import at
 from worker_runtime.redaction import MASK, redact
 from worker_runtime.settings.queues import ADDRESSEES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable
 
-    from worker_ops.exit_codes import ExitCode
-    from worker_runtime.settings import WorkerSettings
 
 STATES = ("sending", "waiting", "accepted", "delivered", "undelivered", "suppressed", "expired", "dropped", "dead")
 SHOWN_DIGITS = 2
@@ -50,18 +45,6 @@ def selection_of(asked: argparse.Namespace) -> Selection:
     )
 
 
-def run_with_store(
-    verb: Callable[[argparse.Namespace, DeliveriesStore], Awaitable[ExitCode]],
-) -> Callable[[argparse.Namespace, WorkerSettings], ExitCode]:
-    """Make a command of a verb that needs the database only."""
-
-    async def run(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
-        async with opened_database(settings) as database:
-            return await verb(asked, DeliveriesStore(database))
-
-    return lambda asked, settings: asyncio.run(run(asked, settings))
-
-
 def masked(recipient: str | None) -> str | None:
     """Return a recipient without the person: the domain, the host or the last two digits stay."""
     if recipient is None:
@@ -81,11 +64,6 @@ def shown(recipient: str | None, *, reveal: bool) -> str | None:
 def said(text: str | None, *, reveal: bool) -> str | None:
     """Return somebody's words as they were asked for."""
     return text if text is None or reveal else redact(text)
-
-
-def at(moment: datetime | None) -> str | None:
-    """Write a time as ISO-8601 in UTC."""
-    return None if moment is None else timestamp(moment.timestamp())
 
 
 def delivery_row(row: Any, *, reveal: bool) -> dict[str, Any]:

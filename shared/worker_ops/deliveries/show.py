@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from worker_ops.deliveries.selecting import at, delivery_row, run_with_store, said
-from worker_ops.deliveries.store import Selection, key_of
+from worker_ops.deliveries.selecting import delivery_row, said
+from worker_ops.deliveries.store import DeliveriesStore, Selection, key_of
 from worker_ops.exit_codes import CommandFailed, ExitCode
-from worker_ops.output import add_output, write_record
+from worker_ops.output import add_output, at, write_record
+from worker_ops.servers import command_over
 from worker_runtime.settings.queues import ADDRESSEES
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker_ops.arguments import Commands
-    from worker_ops.deliveries.store import DeliveriesStore
 
 SEVERAL = 20
 
@@ -29,7 +29,7 @@ def register(verbs: Commands) -> None:
     parser.add_argument("--channel", choices=[*ADDRESSEES], help="over this channel")
     parser.add_argument("--reveal", action="store_true", help="show the recipient, and what was sent if it is kept")
     add_output(parser)
-    parser.set_defaults(command=run_with_store(_show))
+    parser.set_defaults(command=command_over(DeliveriesStore, _show))
 
 
 async def _show(asked: argparse.Namespace, store: DeliveriesStore) -> ExitCode:

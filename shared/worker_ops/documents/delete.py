@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_ops.documents.selecting import document_row, run_with_store
-from worker_ops.documents.store import Selection
+from worker_ops.documents.selecting import document_row
+from worker_ops.documents.store import DocumentsStore, Selection
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, say, write_rows
+from worker_ops.servers import command_over
 
 if TYPE_CHECKING:
     import argparse
 
     from worker_ops.arguments import Commands
-    from worker_ops.documents.store import DocumentsStore
 
 MOST_NAMED = 1_000
 
@@ -25,7 +25,7 @@ def register(verbs: Commands) -> None:
     parser.add_argument("--tenant", metavar="TENANT", required=True, help="of this tenant")
     parser.add_argument("--apply", action="store_true", help="do it, instead of saying what would be done")
     add_output(parser)
-    parser.set_defaults(command=run_with_store(_delete))
+    parser.set_defaults(command=command_over(DocumentsStore, _delete))
 
 
 async def _delete(asked: argparse.Namespace, store: DocumentsStore) -> ExitCode:

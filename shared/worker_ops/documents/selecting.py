@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from worker_ops.arguments import span
-from worker_ops.documents.store import DocumentsStore, Selection
-from worker_ops.servers import opened_database
-from worker_runtime.health_board import timestamp
+from worker_ops.documents.store import Selection
+from worker_ops.output import at
 from worker_runtime.redaction import redact
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable
 
-    from worker_ops.exit_codes import ExitCode
-    from worker_runtime.settings import WorkerSettings
 
 STATES = ("reading", "awaiting_ocr", "read", "failed")
 
@@ -41,23 +36,6 @@ def selection_of(asked: argparse.Namespace) -> Selection:
         changed_before=now - asked.older_than if asked.older_than else None,
         changed_after=now - asked.newer_than if asked.newer_than else None,
     )
-
-
-def run_with_store(
-    verb: Callable[[argparse.Namespace, DocumentsStore], Awaitable[ExitCode]],
-) -> Callable[[argparse.Namespace, WorkerSettings], ExitCode]:
-    """Make a command of a verb that needs the database only."""
-
-    async def run(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
-        async with opened_database(settings) as database:
-            return await verb(asked, DocumentsStore(database))
-
-    return lambda asked, settings: asyncio.run(run(asked, settings))
-
-
-def at(moment: datetime | None) -> str | None:
-    """Write a time as ISO-8601 in UTC."""
-    return None if moment is None else timestamp(moment.timestamp())
 
 
 def document_row(row: Any) -> dict[str, Any]:

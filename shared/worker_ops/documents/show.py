@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from worker_ops.documents.selecting import at, document_row, run_with_store
-from worker_ops.documents.store import Selection
+from worker_ops.documents.selecting import document_row
+from worker_ops.documents.store import DocumentsStore, Selection
 from worker_ops.exit_codes import CommandFailed, ExitCode
-from worker_ops.output import add_output, write_record
+from worker_ops.output import add_output, at, write_record
+from worker_ops.servers import command_over
 
 if TYPE_CHECKING:
     import argparse
 
     from worker_ops.arguments import Commands
-    from worker_ops.documents.store import DocumentsStore
 
 SEVERAL = 20
 
@@ -26,7 +26,7 @@ def register(verbs: Commands) -> None:
     parser.add_argument("--tenant", metavar="TENANT", help="of this tenant")
     parser.add_argument("--reveal", action="store_true", help="show the text of its pages, and its metadata")
     add_output(parser)
-    parser.set_defaults(command=run_with_store(_show))
+    parser.set_defaults(command=command_over(DocumentsStore, _show))
 
 
 async def _show(asked: argparse.Namespace, store: DocumentsStore) -> ExitCode:

@@ -11,9 +11,9 @@ from notifications_worker.notification import bare_address
 from notifications_worker.store import SuppressionStore
 from notifications_worker.suppression import LISTS, RedisSuppressions, Suppressions, fingerprint
 from worker_ops.arguments import add_author, positive
-from worker_ops.deliveries.selecting import at, said, shown
+from worker_ops.deliveries.selecting import said, shown
 from worker_ops.exit_codes import CommandFailed, ExitCode
-from worker_ops.output import add_output, say, write_rows
+from worker_ops.output import add_output, at, say, write_rows
 from worker_ops.servers import opened_database, opened_redis
 from worker_ops.suppressions.store import SuppressionView
 from worker_runtime.delivery_state import SuppressedAddresses
