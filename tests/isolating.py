@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from ingestion_worker.isolation.isolation import Isolation
-    from worker_runtime.metrics import IsolationMetrics
+    from worker_runtime.document_metrics import IsolationMetrics
 
 HERE = Path(__file__).parent
 MEBIBYTE = 1 << 20

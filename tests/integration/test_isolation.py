@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from ingestion_worker.problem import DocumentError, Problem
 from isolating import MEBIBYTE, documents_in, end_of, hostile_isolation, processes_in, result_of, server_pid
-from worker_runtime.metrics import IsolationMetrics
+from worker_runtime.document_metrics import IsolationMetrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

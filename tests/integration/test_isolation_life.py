@@ -29,7 +29,7 @@ from isolating import (
     result_of,
     server_pid,
 )
-from worker_runtime.metrics import IsolationMetrics
+from worker_runtime.document_metrics import IsolationMetrics
 from worker_runtime.settings import SettingsError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
     from ingestion_worker.records import Claim, DocumentKey, Documents
-    from worker_runtime.metrics import DocumentMetrics
+    from worker_runtime.document_metrics import DocumentMetrics
 
 __all__ = ["Ending", "Stopwatch"]
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ingestion_worker.embeddings.embedder import Embedder, Vector
     from ingestion_worker.jobs import EmbeddingGeneration
     from ingestion_worker.store.vectors import ChunkText, VectorStore
+    from worker_runtime.document_metrics import EmbeddingMetrics
     from worker_runtime.job import Job
-    from worker_runtime.metrics import EmbeddingMetrics
     from worker_runtime.outcome import Outcome
 
 __all__ = ["TIME_LIMIT_SECONDS", "EmbeddingHandler"]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ingestion_worker.jobs import TextExtraction
     from ingestion_worker.pipeline import Pipeline
     from ingestion_worker.records import Content, Documents, Reading
+    from worker_runtime.document_metrics import DocumentMetrics
     from worker_runtime.job import Job
-    from worker_runtime.metrics import DocumentMetrics
     from worker_runtime.outcome import Outcome
 
 __all__ = ["Extraction"]

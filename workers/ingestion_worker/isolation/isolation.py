@@ -24,7 +24,7 @@ from ingestion_worker.isolation.server import ForkServerKeeper, ServerStart, cer
 from ingestion_worker.isolation.task import TASKS, Limits
 from ingestion_worker.isolation.wire import ForkOrder
 from ingestion_worker.problem import DocumentError, Problem
-from worker_runtime.metrics import IsolationMetrics
+from worker_runtime.document_metrics import IsolationMetrics
 from worker_runtime.settings import SettingsError
 
 if TYPE_CHECKING:
