@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ import psycopg
 from yoyo import read_migrations
 from yoyo.backends import PostgresqlPsycopgBackend
 
+from worker_ops.extensions import prepare_cron, prepare_pgmq
 from worker_ops.vectors import prepare_vectors
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
     `postgresql://` URL of a direct connection: a transaction pooler would not hold the lock. Blocks.
     """
     with _connected(database_url) as backend, _exclusive(backend, announce):
+        for name, prepare in (("pgmq", prepare_pgmq), ("cron.sql", prepare_cron)):
+            _patiently(backend, name, functools.partial(prepare, backend.connection, announce), announce)
         missing = backend.to_apply(shipped_migrations())
         for migration in missing:
             announce(f"applying {migration.id}")

@@ -20,7 +20,7 @@ NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 # statement is written for its index, and the planner may not think otherwise.
 BY_INDEX = MappingProxyType({"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"})
 # The newest migration this code needs; a newer schema is fine.
-NEEDED_MIGRATION = "0012.document-search"
+NEEDED_MIGRATION = "0013.workflows"
 POSTGRES_PORT = 5432
 COMMAND_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
