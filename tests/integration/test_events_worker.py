@@ -175,8 +175,7 @@ def test_own_rules_replace_the_shipped_ones(
         until(lambda: store.zcard("intelliflow:events:completed") == 2)
         until(lambda: store.zscore("intelliflow:events:failed", wrong))
         assert store.hget(f"intelliflow:events:{wrong}", "failedReason") == (
-            "RULE_FAILED: handler routing: rule boss: subject: `Won {{ payload.amount }}`: "
-            "the event has no field amount"
+            "RULE_FAILED: handler routing: rule boss: subject: `Won {{ payload.amount }}`: there is no field amount"
         )
         assert store.zrange(f"{MAIL}:prioritized", 0, -1) == [str(uuid5(UUID(fine), "boss"))]
         assert store.llen(f"{MAIL}:wait") == 0

@@ -113,9 +113,9 @@ class TestIngest:
         [
             ("", {"id": 7}, "documentId: `payload.id`: is empty or not a text"),
             ("", {"url": None}, "sourceUrl: `payload.url`: is empty or not a text"),
-            (", format: payload.format", {}, "format: `payload.format`: the event has no field format"),
+            (", format: payload.format", {}, "format: `payload.format`: there is no field format"),
             (", language: payload.id | length", {}, "language: `payload.id | length`: is empty or not a text"),
-            (", options: {password: payload.key}", {}, "options.password: `payload.key`: the event has no field key"),
+            (", options: {password: payload.key}", {}, "options.password: `payload.key`: there is no field key"),
         ],
     )
     def test_an_event_that_does_not_fit(
@@ -156,12 +156,12 @@ class TestSeveralActions:
 class TestEventsThatDoNotFit:
     def test_a_missing_field_names_rule_and_expression(self, tmp_path: Path) -> None:
         rules = rules_in(rules_file(tmp_path, [notify("a")]))
-        with pytest.raises(RuleFailed, match=r"rule a: recipient.email: `payload.email`: the event has no field email"):
+        with pytest.raises(RuleFailed, match=r"rule a: recipient.email: `payload.email`: there is no field email"):
             made(rules, event())
 
     def test_a_condition_without_an_answer_is_none(self, tmp_path: Path) -> None:
         rules = rules_in(rules_file(tmp_path, [notify("a", when="payload.score > 3")]))
-        with pytest.raises(RuleFailed, match=r"rule a: when: `payload.score > 3`: the event has no field score"):
+        with pytest.raises(RuleFailed, match=r"rule a: when: `payload.score > 3`: there is no field score"):
             made(rules, event(email="a@example.com"))
 
     @pytest.mark.parametrize("address", ["", "  ", None, 5, ["a@example.com"]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from events_worker.expressions import Expression, split_at, without_brackets
+from events_worker.expressions import Expression
+from worker_runtime.expressions import split_at, without_brackets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
