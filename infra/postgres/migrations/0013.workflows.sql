@@ -156,6 +156,14 @@ CREATE TABLE fw_workflow_waits (
 );
 CREATE INDEX fw_workflow_waits_matching ON fw_workflow_waits (organization_id, event_name, correlation);
 
+-- The workflows in Python that a worker has had, so that a name that is none is refused when it is started.
+CREATE TABLE fw_workflow_code (
+    workflow            text        NOT NULL,
+    version             integer     NOT NULL,
+    announced_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (workflow, version)
+);
+
 -- Who inserts an execution, by whatever means, sends its message with it.
 CREATE FUNCTION fw_workflow_message(execution_id uuid, organization_id text, rule_id uuid, workflow text, attempt integer)
 RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
@@ -236,16 +244,14 @@ CREATE TRIGGER fw_workflow_executions_edited BEFORE UPDATE OF status ON fw_workf
     FOR EACH ROW WHEN (NEW.status IS DISTINCT FROM OLD.status AND NEW.lease_token = OLD.lease_token)
     EXECUTE FUNCTION fw_workflow_executions_edited();
 
--- A message that somebody sends for an execution that has failed opens it again, with the attempts that its `attempt`
--- leaves. For one that is at work it changes nothing; the sweeper clears it away.
+-- A message that somebody sends for an execution that has failed opens it again. For one that is at work it changes
+-- nothing; the sweeper clears it away.
 CREATE FUNCTION fw_workflow_message_sent() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    given integer := CASE WHEN NEW.message->>'attempt' ~ '^[0-9]{1,4}$' THEN (NEW.message->>'attempt')::integer ELSE 1 END;
 BEGIN
     IF NEW.message->>'execution_id' ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' THEN
         UPDATE fw_workflow_executions
            SET status = 'queued', lease_token = lease_token + 1, lease_owner = NULL, msg_id = NEW.msg_id,
-               ready_at = NEW.vt, retry_count = greatest(given - 1, 0), crash_count = 0, round = round + 1,
+               ready_at = NEW.vt, retry_count = 0, crash_count = 0, round = round + 1,
                completed_at = NULL, next_retry_at = NULL, cancel_requested_at = NULL,
                replayed_from = NEW.msg_id
          WHERE id = (NEW.message->>'execution_id')::uuid AND status = 'failed'
@@ -274,6 +280,63 @@ CREATE TRIGGER fw_worker_running_reset AFTER UPDATE OF worker_running ON fw_modu
     FOR EACH ROW WHEN (OLD.worker_running AND NOT NEW.worker_running
                        AND current_setting('intelliflow.worker', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION fw_worker_running_reset();
+
+-- Starts a rule of the organisation by its name, or a workflow in Python, within the caller's transaction. Returns the
+-- execution: with an id or a key that was used before, the one that it started then.
+CREATE FUNCTION fw_workflow_start(
+    organization text, workflow_name text, given jsonb DEFAULT '{}', key text DEFAULT NULL, execution uuid DEFAULT NULL,
+    trace_context text DEFAULT NULL, parent uuid DEFAULT NULL, step_of_parent text DEFAULT NULL
+) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    rule fw_workflow_rules%ROWTYPE;
+    code integer;
+    started uuid;
+BEGIN
+    SELECT * INTO rule FROM fw_workflow_rules WHERE organization_id = organization AND name = workflow_name;
+    IF rule.id IS NULL THEN
+        SELECT max(version) INTO code FROM fw_workflow_code WHERE workflow = workflow_name;
+    END IF;
+    IF rule.active IS NOT TRUE AND code IS NULL THEN
+        RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name
+              USING ERRCODE = 'no_data_found',
+                    HINT = 'intelliflow workflow rules lists its rules; one in Python is known once a worker has had it';
+    END IF;
+    INSERT INTO fw_workflow_executions
+           (id, organization_id, rule_id, rule_version, workflow, workflow_version, input, idempotency_key, trace,
+            parent_id, parent_step)
+    VALUES (coalesce(execution, gen_random_uuid()), organization, rule.id, rule.current_version,
+            CASE WHEN rule.id IS NULL THEN workflow_name END, code, coalesce(given, '{}'), key, trace_context,
+            parent, step_of_parent)
+        ON CONFLICT DO NOTHING
+    RETURNING id INTO started;
+    IF started IS NULL THEN
+        SELECT id INTO started FROM fw_workflow_executions
+         WHERE id = execution
+            OR (organization_id = organization AND idempotency_key = key
+                AND coalesce(rule_id::text, workflow) = coalesce(rule.id::text, workflow_name));
+    END IF;
+    RETURN started;
+END $$;
+
+-- Tells executions that wait for this event, now or later, within the caller's transaction. Returns how many waited.
+CREATE FUNCTION fw_workflow_signal(
+    organization text, event text, correlated text, data jsonb DEFAULT 'null', key text DEFAULT NULL
+) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    waiting uuid[];
+BEGIN
+    -- Who begins to wait takes the same lock: either they see the signal, or we see them.
+    PERFORM pg_advisory_xact_lock(hashtextextended(organization || chr(1) || event || chr(1) || correlated, 4602519830));
+    INSERT INTO fw_workflow_signals (organization_id, event_name, correlation, payload, idempotency_key)
+    VALUES (organization, event, correlated, coalesce(data, 'null'), key) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(DISTINCT execution_id) INTO waiting FROM fw_workflow_waits
+     WHERE organization_id = organization AND event_name = event AND correlation = correlated;
+    PERFORM fw_workflow_wake(waiting);
+    RETURN coalesce(cardinality(waiting), 0);
+END $$;
 
 -- The runbook's tick. Workers poll by themselves: it wakes them, and as long as it is not scheduled nothing starts.
 CREATE SCHEMA IF NOT EXISTS util;

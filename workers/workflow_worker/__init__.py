@@ -1,0 +1,1 @@
+"""Durable workflows on PostgreSQL: see docs/explanation/architecture.md."""
