@@ -1,0 +1,5 @@
+"""When something is due by a schedule of cron's."""
+
+from worker_runtime.cron.due import next_due
+
+__all__ = ["next_due"]
