@@ -262,7 +262,7 @@ class WorkflowContext:
             started = self.now()
             child = await self._desk.start_child(step, workflow, as_json(given))
             begun = self._note(StepRecord(step, "workflow", "waiting", {"executionId": str(child)}, started))
-        ended = self._execution.children.get(step)
+        ended = self._execution.children.get(begun.output["executionId"])
         if ended is None:
             raise Waiting(None)
         if ended.status == "completed":

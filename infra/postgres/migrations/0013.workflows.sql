@@ -102,6 +102,7 @@ ALTER TABLE fw_workflow_executions SET (
 -- What is left to do, by organisation and in order.
 CREATE INDEX fw_workflow_executions_ready ON fw_workflow_executions (organization_id, ready_at)
  WHERE status IN ('queued', 'running', 'waiting', 'retry_pending');
+CREATE INDEX fw_workflow_executions_running ON fw_workflow_executions (organization_id) WHERE status = 'running';
 CREATE UNIQUE INDEX fw_workflow_executions_once
     ON fw_workflow_executions (organization_id, (coalesce(rule_id::text, workflow)), idempotency_key)
  WHERE idempotency_key IS NOT NULL;
@@ -216,6 +217,10 @@ BEGIN
         PERFORM fw_workflow_archive(ARRAY [OLD.msg_id]);
         DELETE FROM fw_workflow_waits WHERE execution_id = OLD.id;
         PERFORM fw_workflow_wake(ARRAY [OLD.parent_id]);
+        IF NEW.status = 'cancelled' THEN
+            PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
+              WHERE parent_id = OLD.id;
+        END IF;
     ELSE
         NEW.completed_at := NULL;
         IF NEW.status = 'running' THEN
@@ -243,6 +248,21 @@ END $$;
 CREATE TRIGGER fw_workflow_executions_edited BEFORE UPDATE OF status ON fw_workflow_executions
     FOR EACH ROW WHEN (NEW.status IS DISTINCT FROM OLD.status AND NEW.lease_token = OLD.lease_token)
     EXECUTE FUNCTION fw_workflow_executions_edited();
+
+-- Ends executions that are not at work, and asks those that are to end at their next step. Returns both.
+CREATE FUNCTION fw_workflow_cancel(execution_ids uuid[], reason text) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    ended integer;
+    asked integer;
+BEGIN
+    UPDATE fw_workflow_executions SET status = 'cancelled', last_error = 'CANCELLED: ' || reason
+     WHERE id = ANY (execution_ids) AND status IN ('queued', 'waiting', 'retry_pending');
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    UPDATE fw_workflow_executions SET cancel_requested_at = clock_timestamp()
+     WHERE id = ANY (execution_ids) AND status = 'running' AND cancel_requested_at IS NULL;
+    GET DIAGNOSTICS asked = ROW_COUNT;
+    RETURN ended + asked;
+END $$;
 
 -- A message that somebody sends for an execution that has failed opens it again. For one that is at work it changes
 -- nothing; the sweeper clears it away.
