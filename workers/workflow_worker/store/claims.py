@@ -42,18 +42,22 @@ WITH RECURSIVE ring AS (
 # ended, $5 this worker. Candidates are locked before they are ranked: what another worker is taking is passed over.
 CLAIM = f"""
 {RING}, ready AS (
-    SELECT organization_id, seconds, least(batch, most - running.count, ceil($1::float / count(*) OVER ())) AS room
+    SELECT organization_id, seconds, least(batch, most - running.count) AS room
       FROM allowed CROSS JOIN LATERAL (
            SELECT count(*) FROM fw_workflow_executions AS other
             WHERE other.organization_id = allowed.organization_id AND status = 'running' AND other.ready_at > now()
            ) AS running
      WHERE ready_at <= now() AND fw_workflows_scheduled()
+     ORDER BY organization_id <= $4, organization_id
+), near AS (
+    SELECT *, ceil($1::float / count(*) OVER ()) AS share
+      FROM (SELECT * FROM ready WHERE room > 0 LIMIT 2 * $1) AS those
 ), candidate AS (
-    SELECT ready.organization_id, ready.seconds, one.*
-      FROM ready CROSS JOIN LATERAL (
+    SELECT near.organization_id, near.seconds, one.*
+      FROM near CROSS JOIN LATERAL (
            SELECT id, status, started_at, ready_at FROM fw_workflow_executions AS execution
-            WHERE execution.organization_id = ready.organization_id AND {ACTIVE} AND execution.ready_at <= now()
-            ORDER BY execution.ready_at LIMIT greatest(ready.room, 0)::integer FOR NO KEY UPDATE SKIP LOCKED) AS one
+            WHERE execution.organization_id = near.organization_id AND {ACTIVE} AND execution.ready_at <= now()
+            ORDER BY execution.ready_at LIMIT least(near.room, near.share)::integer FOR NO KEY UPDATE SKIP LOCKED) AS one
 ), turn AS (
     SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY ready_at) AS number FROM candidate
 ), place AS (
@@ -128,7 +132,7 @@ class ClaimStore:
             going_on = [row["id"] for row in rows if not row["fresh"]]
             past = await _past(connection, going_on) if going_on else _Past()
         executions = [past.execution(row) for row in rows]
-        return Claims(executions, max((row["organization_id"] for row in rows), default=""))
+        return Claims(executions, _last_served({row["organization_id"] for row in rows}, cursor))
 
     async def seconds_until_ready(self) -> float | None:
         """Return when the next execution is ready, in seconds from now; `None` for never."""
@@ -140,6 +144,11 @@ class ClaimStore:
         """Tell whether the job `process-workflow-queue` is scheduled and active."""
         async with self._database.connected() as connection:
             return bool(await connection.fetchval(SCHEDULED))
+
+
+def _last_served(organizations: Collection[str], cursor: str) -> str:
+    """Return where in the ring the turn ended: it began behind `cursor`, and may have passed the ring's end."""
+    return max([one for one in organizations if one <= cursor] or organizations, default=cursor)
 
 
 class _Past:
