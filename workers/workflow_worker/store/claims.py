@@ -47,7 +47,7 @@ CLAIM = f"""
            SELECT count(*) FROM fw_workflow_executions AS other
             WHERE other.organization_id = allowed.organization_id AND status = 'running' AND other.ready_at > now()
            ) AS running
-     WHERE ready_at <= now() AND fw_workflows_scheduled()
+     WHERE ready_at <= now() AND (SELECT fw_workflows_scheduled())
      ORDER BY organization_id <= $4, organization_id
 ), near AS (
     SELECT *, ceil($1::float / count(*) OVER ()) AS share

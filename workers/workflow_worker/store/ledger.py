@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LedgerStore", "Standing", "Write"]
 
+# Instead of a number of seconds.
+FOR_EVER = -1.0
 # The same text is hashed where signals are sent: see fw_workflow_signal().
 LOCK_WAITS = """
 SELECT pg_advisory_xact_lock(key) FROM (
@@ -26,7 +28,7 @@ SELECT pg_advisory_xact_lock(key) FROM (
 """
 HOLD = f"""
 SELECT execution.id, execution.cancel_requested_at IS NOT NULL AS cancel_requested,
-       coalesce({ALLOWED}, false) AND fw_workflows_scheduled() AS may_go_on
+       coalesce({ALLOWED}, false) AND (SELECT fw_workflows_scheduled()) AS may_go_on
   FROM unnest($1::uuid[], $2::bigint[]) AS given (id, token)
        JOIN fw_workflow_executions AS execution ON execution.id = given.id AND execution.lease_token = given.token
        LEFT JOIN fw_module_settings AS settings ON settings.organization_id = execution.organization_id
@@ -52,7 +54,8 @@ SETTLE = """
 WITH settled AS (
     UPDATE fw_workflow_executions AS execution
        SET status = given.status, lease_token = lease_token + 1, lease_owner = NULL,
-           ready_at = coalesce(given.ready_at, now() + make_interval(secs => given.seconds)),
+           ready_at = CASE WHEN given.seconds < 0 THEN 'infinity'
+                      ELSE coalesce(given.ready_at, now() + make_interval(secs => given.seconds)) END,
            next_retry_at = CASE given.status
                            WHEN 'retry_pending' THEN now() + make_interval(secs => given.seconds) END,
            completed_at = CASE WHEN given.over THEN clock_timestamp() END,
@@ -221,7 +224,7 @@ def _end(write: Write) -> tuple[Any, ...]:
         case Failing(error, seconds):
             return key, "retry_pending", None, seconds, False, None, error, failures + 1, True
         case Suspended(None):
-            return key, "waiting", None, float("inf"), False, None, None, failures, False
+            return key, "waiting", None, FOR_EVER, False, None, None, failures, False
         case Suspended(until):
             return key, "waiting", until, 0.0, False, None, None, failures, False
         case Released(reason, seconds):
