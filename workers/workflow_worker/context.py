@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
 from worker_runtime.outcome import PermanentError
+from worker_runtime.postgres import storable, storable_json
 from workflow_worker.execution import EventWait, LeaseLost, StepRecord, StepRetry
 from workflow_worker.journal import Journal
 
@@ -32,6 +33,7 @@ __all__ = ["EffectUnavailable", "StepCall", "StepFailed", "StepUnderWay", "Workf
 
 TIMEOUT_SECONDS = 60.0
 MOST_OUTPUT_BYTES = 262_144
+MOST_ERROR_CHARACTERS = 1_000
 
 
 class StepFailed(Exception):
@@ -304,21 +306,19 @@ class WorkflowContext:
 
 def described(error: BaseException) -> str:
     """Say what went wrong, code first. What else an exception says may be personal: the log has it."""
-    if isinstance(error, PermanentError):
-        return str(error)
-    code = getattr(error, "code", None)
-    return str(error) if isinstance(code, str) and str(error).startswith(code) else f"STEP_FAILED: {type(error).__name__}"
+    code, sentence = getattr(error, "code", None), storable(str(error))[:MOST_ERROR_CHARACTERS]
+    return sentence if isinstance(code, str) and sentence.startswith(code) else f"STEP_FAILED: {type(error).__name__}"
 
 
 def as_json(value: Any) -> Any:
     """Return a value as it will be read back. Raises `PermanentError` for what is not JSON, or too much."""
     try:
         text = json.dumps(value, allow_nan=False)
+        if len(text) > MOST_OUTPUT_BYTES:
+            raise PermanentError("RESULT_TOO_LARGE", f"{len(text)} bytes, and {MOST_OUTPUT_BYTES} are kept")
+        return storable_json(json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError("RESULT_NOT_JSON", f"{type(value).__name__} is not JSON, or holds what is not") from error
-    if len(text) > MOST_OUTPUT_BYTES:
-        raise PermanentError("RESULT_TOO_LARGE", f"{len(text)} bytes, and {MOST_OUTPUT_BYTES} are kept")
-    return json.loads(text)
 
 
 async def _in_time(function: Callable[[StepCall], Awaitable[Any]], call: StepCall, seconds: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,14 @@ import structlog
 
 from worker_runtime.loops import Heartbeat
 from worker_runtime.postgres import DatabaseUnavailable
-from workflow_worker.execution import Lease
+from workflow_worker.execution import LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from worker_runtime.loops import StopSignal
-    from workflow_worker.execution import Execution
+    from workflow_worker.execution import Execution, Lease
     from workflow_worker.store.leases import LeaseStore
 
 __all__ = ["Held", "Leases"]
@@ -24,6 +25,7 @@ __all__ = ["Held", "Leases"]
 log = structlog.get_logger()
 
 EVERY_SECONDS = 1.0
+AGAIN_SECONDS = 0.2
 # A belief that is older than this part of the lease is asked about before the next effect.
 TRUSTED_PART = 2 / 3
 RENEWED_PART = 1 / 3
@@ -83,15 +85,25 @@ class Leases:
 
     async def renew(self) -> None:
         """Renew what is due, and tell turns what is lost, cancelled or paused."""
-        due = [held for held in self._held.values() if held.is_due]
-        if not due:
-            return
+        if due := [held for held in self._held.values() if held.is_due]:
+            try:
+                await self._renew(due)
+            except DatabaseUnavailable as outage:
+                log.warning("workflow_leases_not_renewed", executions=len(due), error=str(outage))
+
+    async def confirm(self, held: Held) -> None:
+        """Return once the lease is surely ours, however long PostgreSQL does not answer; raises `LeaseLost`."""
+        while not held.is_surely_ours:
+            try:
+                await self._renew([held])
+            except DatabaseUnavailable:
+                await asyncio.sleep(AGAIN_SECONDS)
+            if self._held.get(held.lease.execution_id) is not held:
+                raise LeaseLost(str(held.lease.execution_id))
+
+    async def _renew(self, due: Sequence[Held]) -> None:
         asked_at = time.monotonic()
-        try:
-            standings = await self._store.renew([(held.lease, held.execution.visibility_seconds) for held in due])
-        except DatabaseUnavailable as outage:
-            log.warning("workflow_leases_not_renewed", executions=len(due), error=str(outage))
-            return
+        standings = await self._store.renew([(held.lease, held.execution.visibility_seconds) for held in due])
         for held in due:
             standing = standings.get(held.lease.execution_id)
             if standing is None:
@@ -104,10 +116,5 @@ class Leases:
 
 
 async def _rest(stop: StopSignal, seconds: float) -> None:
-    if stop.requested.is_set():
-        # The stop is known already: only time can end this rest.
-        import asyncio  # noqa: PLC0415
-
-        await asyncio.sleep(min(seconds, 0.1))
-    else:
-        await stop.sleep(seconds)
+    # Once a stop is requested, only time can end a rest.
+    await (asyncio.sleep(min(seconds, AGAIN_SECONDS)) if stop.requested.is_set() else stop.sleep(seconds))

@@ -10,14 +10,14 @@ import structlog
 from worker_runtime.batching import Batcher
 from worker_runtime.postgres import DatabaseUnavailable
 from workflow_worker.execution import LeaseLost
-from workflow_worker.store.ledger import Standing, Write
+from workflow_worker.store.ledger import Standing, Unwritable, Write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workflow_worker.store.ledger import LedgerStore
 
-__all__ = ["Ledger", "Standing", "Write"]
+__all__ = ["Ledger", "Standing", "Unwritable", "Write"]
 
 log = structlog.get_logger()
 
@@ -33,17 +33,24 @@ class Ledger:
         self._write = Batcher(self._patiently, MOST_WRITES)
 
     async def write(self, write: Write) -> Standing:
-        """Return once it is safe; raises `LeaseLost` when it may not be written any more."""
+        """Return once it is safe; raises `LeaseLost` when it may not be written any more, and `Unwritable`."""
         standing = await self._write(write)
+        if isinstance(standing, Unwritable):
+            raise standing
         if standing is None:
             raise LeaseLost(str(write.execution.id))
         return standing
 
-    async def _patiently(self, writes: Sequence[Write]) -> Sequence[Standing | None]:
+    async def _patiently(self, writes: Sequence[Write]) -> Sequence[Standing | Unwritable | None]:
         failures = 0
         while True:
             try:
                 return await self._store.write(writes)
+            except Unwritable as error:
+                if len(writes) == 1:
+                    return [error]
+                # One of them: the others shall not suffer for it.
+                return [(await self._patiently([write]))[0] for write in writes]
             except DatabaseUnavailable as outage:
                 # It may have been written after all: the tokens tell, and a record that is written again is the same.
                 log.warning("workflow_ledger_waits", executions=len(writes), error=str(outage))

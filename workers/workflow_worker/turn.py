@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 import structlog
 
@@ -31,15 +31,16 @@ from workflow_worker.execution import (
     StepRetry,
     Suspended,
 )
-from workflow_worker.ledger import Write
+from workflow_worker.ledger import Unwritable, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from random import Random
+    from uuid import UUID
 
     from worker_runtime.metrics import WorkflowMetrics
     from workflow_worker.execution import Ending, Execution
-    from workflow_worker.leases import Held
+    from workflow_worker.leases import Held, Leases
     from workflow_worker.ledger import Ledger
     from workflow_worker.programs import Programs
     from workflow_worker.store.children import ChildStore
@@ -61,6 +62,7 @@ class Turn:
     def __init__(
         self,
         held: Held,
+        leases: Leases,
         ledger: Ledger,
         programs: Programs,
         children: ChildStore,
@@ -70,6 +72,7 @@ class Turn:
         self.held = held
         self.stopping = False
         self._execution = held.execution
+        self._leases = leases
         self._ledger = ledger
         self._programs = programs
         self._children = children
@@ -81,7 +84,11 @@ class Turn:
         """Run and settle; `None` when the lease was lost, and nothing was settled."""
         try:
             ending = await self._ended()
-            await self._settle(ending)
+            try:
+                await self._settle(ending)
+            except Unwritable as error:
+                ending = Failing(f"UNWRITABLE: PostgreSQL cannot hold what it wants to keep ({error})", None)
+                await self._settle(ending)
         except LeaseLost:
             return None
         return ending
@@ -92,12 +99,13 @@ class Turn:
 
     async def may_begin(self, records: Sequence[StepRecord], /) -> None:
         """See `Desk`."""
-        if records or not self.held.is_surely_ours:
-            asked_at = time.monotonic()
-            standing = await self._ledger.write(Write(self._execution, records, progressed=self._context.progressed))
+        if records:
+            write = Write(self._execution, records, progressed=self._context.progressed)
+            standing = await self._ledger.write(write)
             self.held.may_go_on, self.held.cancel_requested = standing.may_go_on, standing.cancel_requested
-            if not records:
-                self.held.renewed_at = max(self.held.renewed_at, asked_at - self._execution.visibility_seconds / 2)
+        if not self.held.is_surely_ours:
+            # This process stood still, or PostgreSQL was away for long: the next effect may be somebody else's.
+            await self._leases.confirm(self.held)
         if self.held.cancel_requested:
             raise CancelAsked
         if self.stopping or not self.held.may_go_on:
@@ -140,6 +148,8 @@ class Turn:
             return Failing(str(failure), None)
         except PermanentError as error:
             return Failing(str(error), None)
+        except Unwritable as error:
+            return Failing(f"UNWRITABLE: PostgreSQL cannot hold what a step returned ({error})", None)
         except Waiting as wait:
             return Suspended(wait.until, wait.waits)
         except PutOff as put_off:

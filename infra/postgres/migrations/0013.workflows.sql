@@ -87,6 +87,8 @@ CREATE TABLE fw_workflow_executions (
     -- The execution whose step waits for this one, and that step.
     parent_id           uuid,
     parent_step         text,
+    -- How many parents it has, one above the other.
+    depth               integer     NOT NULL DEFAULT 0,
     -- Each time it is opened again after it had failed, a new round of attempts begins.
     round               integer     NOT NULL DEFAULT 0,
     replayed_from       bigint,
@@ -310,23 +312,32 @@ CREATE FUNCTION fw_workflow_start(
 DECLARE
     rule fw_workflow_rules%ROWTYPE;
     code integer;
+    depth_of_it integer := 0;
     started uuid;
 BEGIN
-    SELECT * INTO rule FROM fw_workflow_rules WHERE organization_id = organization AND name = workflow_name;
-    IF rule.id IS NULL THEN
-        SELECT max(version) INTO code FROM fw_workflow_code WHERE workflow = workflow_name;
+    IF parent IS NOT NULL THEN
+        SELECT depth + 1 INTO depth_of_it FROM fw_workflow_executions WHERE id = parent;
+        IF depth_of_it > 10 THEN
+            RAISE EXCEPTION 'workflows start each other, more than 10 deep' USING ERRCODE = 'program_limit_exceeded';
+        END IF;
     END IF;
-    IF rule.active IS NOT TRUE AND code IS NULL THEN
+    SELECT * INTO rule FROM fw_workflow_rules WHERE organization_id = organization AND name = workflow_name;
+    -- A rule may say that it is a workflow in Python: then that has its version, too.
+    SELECT max(version) INTO code FROM fw_workflow_code
+     WHERE workflow = CASE WHEN rule.id IS NULL THEN workflow_name ELSE
+                      (SELECT definition->>'workflow' FROM fw_workflow_definitions AS definitions
+                        WHERE definitions.rule_id = rule.id AND definitions.version = rule.current_version) END;
+    IF rule.active IS FALSE OR (rule.id IS NULL AND code IS NULL) THEN
         RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name
               USING ERRCODE = 'no_data_found',
                     HINT = 'intelliflow workflow rules lists its rules; one in Python is known once a worker has had it';
     END IF;
     INSERT INTO fw_workflow_executions
            (id, organization_id, rule_id, rule_version, workflow, workflow_version, input, idempotency_key, trace,
-            parent_id, parent_step)
+            parent_id, parent_step, depth)
     VALUES (coalesce(execution, gen_random_uuid()), organization, rule.id, rule.current_version,
             CASE WHEN rule.id IS NULL THEN workflow_name END, code, coalesce(given, '{}'), key, trace_context,
-            parent, step_of_parent)
+            parent, step_of_parent, depth_of_it)
         ON CONFLICT DO NOTHING
     RETURNING id INTO started;
     IF started IS NULL THEN

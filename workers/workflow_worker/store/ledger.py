@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
+
+from worker_runtime.postgres import DatabaseUnavailable
 from workflow_worker.execution import Cancelled, Completed, Failing, Released, Suspended
 from workflow_worker.store.rows import ALLOWED
 
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
     from worker_runtime.postgres import Database
     from workflow_worker.execution import Ending, EventWait, Execution, StepRecord
 
-__all__ = ["LedgerStore", "Standing", "Write"]
+__all__ = ["LedgerStore", "Standing", "Unwritable", "Write"]
+
+# A value that it cannot hold, a rule of the schema: no wait cures that.
+UNWRITABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 # Instead of a number of seconds.
 FOR_EVER = -1.0
@@ -111,6 +117,10 @@ SELECT fw_workflow_wake(array_agg(DISTINCT execution.id)) FROM fw_workflow_execu
 """
 
 
+class Unwritable(Exception):
+    """PostgreSQL refuses to hold something that an execution wants to keep. Names the kind of error."""
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """What one execution has to say: records, and perhaps how its turn ended."""
@@ -137,7 +147,18 @@ class LedgerStore:
         self._worker = worker
 
     async def write(self, writes: Sequence[Write]) -> list[Standing | None]:
-        """Write what still may be written; `None` in the place of a write whose lease is lost."""
+        """Write what still may be written; `None` in the place of a write whose lease is lost.
+
+        Raises `Unwritable` when PostgreSQL refuses one of them, whoever asks and whenever.
+        """
+        try:
+            return await self._written(writes)
+        except DatabaseUnavailable as error:
+            if isinstance(error.__cause__, UNWRITABLE):
+                raise Unwritable(type(error.__cause__).__name__) from error
+            raise
+
+    async def _written(self, writes: Sequence[Write]) -> list[Standing | None]:
         async with self._database.transaction() as connection:
             if waits := [(write, wait) for write in writes for wait in _waits(write)]:
                 await connection.execute(LOCK_WAITS, *_signals_of(waits))
