@@ -22,6 +22,7 @@ from uuid import UUID, uuid5
 
 from worker_runtime.outcome import PermanentError
 from worker_runtime.postgres import storable, storable_json
+from worker_runtime.telemetry import work_span
 from workflow_worker.execution import EventWait, LeaseLost, StepRecord, StepRetry
 from workflow_worker.journal import Journal
 
@@ -174,7 +175,8 @@ class WorkflowContext:
         call = StepCall(self.execution_id, self.organization_id, step, attempt)
         started, clock = self.now(), time.monotonic()
         try:
-            output = await _in_time(function, call, timeout_seconds)
+            with work_span(f"step {kind}", None, {"workflow.step": step, "workflow.step.attempt": attempt}):
+                output = await _in_time(function, call, timeout_seconds)
         except (Unwinding, asyncio.CancelledError):
             raise
         except EffectUnavailable as outage:

@@ -141,7 +141,10 @@ class Executions:
         turn = self._turns.pop(task)
         self._leases.remove(turn.held)
         self._hinted.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not turn.stopping:
+                self._metrics.lease_lost()
+        elif (error := task.exception()) is not None:
             # A bug of ours, not of a workflow: its lease ends by itself, and another worker tries.
             log.error("workflow_turn_broke", executionId=str(turn.held.lease.execution_id), exc_info=error)
             self._metrics.lease_lost()
