@@ -107,7 +107,12 @@ CREATE UNIQUE INDEX fw_workflow_executions_once
  WHERE idempotency_key IS NOT NULL;
 CREATE INDEX fw_workflow_executions_parent ON fw_workflow_executions (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX fw_workflow_executions_listed ON fw_workflow_executions (organization_id, created_at);
+CREATE INDEX fw_workflow_executions_failed ON fw_workflow_executions (organization_id, created_at)
+ WHERE status = 'failed';
 CREATE INDEX fw_workflow_executions_completed ON fw_workflow_executions (completed_at) WHERE completed_at IS NOT NULL;
+
+-- By it an execution that is opened again finds its dead letters.
+CREATE INDEX q_workflow_dlq_execution ON pgmq.q_workflow_dlq ((message->>'execution_id'));
 
 -- Every step that has begun to matter: completed, failed (one row for each attempt), or waiting.
 CREATE TABLE fw_workflow_steps (
