@@ -115,7 +115,10 @@ def timeline_of(execution: Any, steps: Sequence[Any], *, reveal: bool = False) -
     known = tuple(bar for bar in bars if bar is not None)
     latest = max([ends, *(bar.ends for bar in known)])
     name = f"{execution['workflow']} {execution['id']}"
-    summary = f"{execution['status']} after {span((latest - execution['created_at']).total_seconds())}"
+    took = span((latest - execution["created_at"]).total_seconds())
+    summary = (
+        f"{execution['status']} after {took}" if execution["completed_at"] else f"{execution['status']}, {took} old"
+    )
     return Timeline(name, summary, execution["created_at"], latest, known)
 
 
@@ -154,8 +157,8 @@ def _note(execution: Any, row: Any, finished: datetime, next_at: datetime | None
         case "completed":
             return f"{'waited' if row['kind'] in WAITING_KINDS else 'completed in'} {took}"
         case "failed":
-            again = f"; next attempt after {span(_seconds(finished, next_at))}" if next_at else ""
-            return f"failed in {took}: {_on_one_line(row['error'] or 'no reason')}{again}"
+            again = f", next attempt after {span(_seconds(finished, next_at))}" if next_at else ""
+            return f"failed in {took}{again}: {_on_one_line(row['error'] or 'no reason')}"
         case _:
             verb = "waiting" if execution["completed_at"] is None else "waited, to no end,"
             return f"{verb} for {_awaited(row['output'])}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from worker_ops.workflow.timeline import Axis, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from worker_ops.workflow.timeline import Bar, Timeline
@@ -19,13 +19,16 @@ TOP, ROW, BAR, BOTTOM = 72, 28, 16, 40
 MOST_LABEL, MOST_NOTE = 34, 58
 NARROWEST = 2.0
 TICKS = 4
+LABEL_ROOM = 130.0
 # What XML 1.0 has no way to write.
 UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+STROKED = ("gap", "tick")
 LIGHT = {
     "paper": "#ffffff",
     "ink": "#1f2328",
     "faint": "#59636e",
-    "line": "#d1d9e0",
+    "gap": "#59636e",
+    "tick": "#d1d9e0",
     "completed": "#1a7f37",
     "failed": "#cf222e",
     "running": "#0969da",
@@ -37,7 +40,8 @@ DARK = {
     "paper": "#0d1117",
     "ink": "#f0f6fc",
     "faint": "#9198a1",
-    "line": "#3d444d",
+    "gap": "#9198a1",
+    "tick": "#3d444d",
     "completed": "#3fb950",
     "failed": "#f85149",
     "running": "#4493f8",
@@ -64,7 +68,7 @@ def _document(timeline: Timeline) -> Iterator[str]:
     yield f'<desc id="description">{_text(told)}</desc>'
     yield f"<style>{_style()}</style>"
     yield f'<rect class="paper" width="{WIDTH}" height="{height}"/>'
-    yield f'<text class="name" x="16" y="26">{_text(timeline.name)}</text>'
+    yield f'<text class="name ink" x="16" y="26">{_text(timeline.name)}</text>'
     yield f'<text class="faint" x="16" y="46">{_text(timeline.summary)}</text>'
     yield from _ticks(timeline, axis, height)
     for number, bar in enumerate(timeline.bars):
@@ -73,18 +77,13 @@ def _document(timeline: Timeline) -> Iterator[str]:
 
 
 def _style() -> str:
-    return (
-        "text{font:13px system-ui,sans-serif;fill:var(--ink)}.name{font-weight:600}.faint{fill:var(--faint)}"
-        ".paper{fill:var(--paper)}.tick{stroke:var(--line)}.gap{stroke:var(--faint);stroke-dasharray:2 3}"
-        + "".join(
-            f".{state}{{fill:var(--{state})}}" for state in LIGHT if state not in {"paper", "ink", "faint", "line"}
-        )
-        + f":root{{{_variables(LIGHT)}}}@media(prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}"
-    )
+    """Return rules that renderers without variables or media queries understand, too: those draw it in light."""
+    plain = "text{font-family:system-ui,sans-serif;font-size:13px}.name{font-weight:600}.gap{stroke-dasharray:2 3}"
+    return f"{plain}{_coloured(LIGHT)}@media(prefers-color-scheme:dark){{{_coloured(DARK)}}}"
 
 
-def _variables(colours: dict[str, str]) -> str:
-    return ";".join(f"--{name}:{colour}" for name, colour in colours.items())
+def _coloured(colours: Mapping[str, str]) -> str:
+    return "".join(f".{name}{{{'stroke' if name in STROKED else 'fill'}:{colour}}}" for name, colour in colours.items())
 
 
 def _ticks(timeline: Timeline, axis: Axis, height: int) -> Iterator[str]:
@@ -93,11 +92,19 @@ def _ticks(timeline: Timeline, axis: Axis, height: int) -> Iterator[str]:
     for place, moment in _marked(timeline, axis):
         x = LEFT + place * (RIGHT - LEFT)
         yield f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 4}" y2="{bottom}"/>'
-        label = span((moment - timeline.begins).total_seconds())
+        label = span((moment - timeline.begins).total_seconds()) if moment != timeline.begins else "0"
         yield f'<text class="faint" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
+    yield from _shortened(axis)
+
+
+def _shortened(axis: Axis) -> Iterator[str]:
+    """Say how long the stretches are that were shortened, where there is room for it."""
+    last = 0.0
     for (begin, end), seconds in axis.shortened:
         x = LEFT + (axis.place(begin) + axis.place(end)) / 2 * (RIGHT - LEFT)
-        yield f'<text class="faint" x="{x:.1f}" y="{TOP - 8}" text-anchor="middle">// {span(seconds)} //</text>'
+        if x - last >= LABEL_ROOM:
+            last = x
+            yield f'<text class="faint" x="{x:.1f}" y="{TOP - 8}" text-anchor="middle">// {span(seconds)} //</text>'
 
 
 def _marked(timeline: Timeline, axis: Axis) -> Iterator[tuple[float, datetime]]:
@@ -115,7 +122,7 @@ def _row(bar: Bar, axis: Axis, top: int) -> Iterator[str]:
     first, last = (LEFT + axis.place(moment) * (RIGHT - LEFT) for moment in (bar.begins, bar.ends))
     baseline, middle = top + BAR - 3, top + BAR / 2
     yield f"<g><title>{_text(bar.label)}: {_text(bar.note)}</title>"
-    yield f'<text x="{LEFT - 12}" y="{baseline}" text-anchor="end">{_short(bar.label, MOST_LABEL)}</text>'
+    yield f'<text class="ink" x="{LEFT - 12}" y="{baseline}" text-anchor="end">{_short(bar.label, MOST_LABEL)}</text>'
     if bar.next_at is not None:
         until = LEFT + axis.place(bar.next_at) * (RIGHT - LEFT)
         yield f'<line class="gap" x1="{last:.1f}" x2="{until:.1f}" y1="{middle}" y2="{middle}"/>'
@@ -126,7 +133,7 @@ def _row(bar: Bar, axis: Axis, top: int) -> Iterator[str]:
         f'<rect class="bar {bar.state}" x="{first:.1f}" y="{middle - high / 2}" width="{width:.1f}" height="{high}"'
         ' rx="2"/>'
     )
-    yield f'<text x="{RIGHT + 16}" y="{baseline}">{_short(bar.note, MOST_NOTE)}</text></g>'
+    yield f'<text class="ink" x="{RIGHT + 16}" y="{baseline}">{_short(bar.note, MOST_NOTE)}</text></g>'
 
 
 def _short(text: str, most: int) -> str:
