@@ -187,7 +187,9 @@ def test_an_execution_is_shown_with_every_attempt(operator: Operator) -> None:
 
 def test_what_an_execution_waits_for_is_shown(operator: Operator) -> None:
     name = waiting(operator)
+    operator.database.execute("UPDATE fw_workflow_executions SET ready_at = 'infinity'")
     shown = operator.json(f"workflow show {name}")
+    assert shown["ready"] is None
     assert shown["waitsFor"] == [{"step": "paid", "event": "invoice.paid", "correlation": "o-1"}]
     assert "waiting for invoice.paid of o-1" in operator.run(f"workflow show {name}").out
 

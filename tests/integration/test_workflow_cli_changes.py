@@ -80,12 +80,15 @@ def test_what_nobody_works_on_is_cancelled_at_once_and_what_runs_is_asked(operat
     retried = execution(operator, "retry_pending", ready=30)
     assert operator.run(f"workflow cancel {queued}").code == ExitCode.REFUSED
     assert counts(operator) == {"queued": 1, "waiting": 1, "running": 1, "retry_pending": 1}
-    said = operator.run(f"workflow cancel {queued} {waits} {running} {retried} --apply -o json")
+    said = operator.run(
+        f"workflow cancel {queued} {waits} {running} {retried} --apply -o json --by ann --reason", "a typo"
+    )
     assert said.code == ExitCode.OK
     assert [row["outcome"] for row in said.rows] == ["cancelled", "cancelled", "ends at its next step", "cancelled"]
     assert counts(operator) == {"cancelled": 3, "running": 1}
     assert of(operator, running, "cancel_requested_at IS NOT NULL")
     assert of(operator, queued, "completed_at IS NOT NULL AND lease_token = 8")
+    assert of(operator, queued, "last_error") == "CANCELLED: cancelled by ann: a typo"
     assert operator.value("SELECT count(*) FROM fw_workflow_waits") == 0
     assert operator.value("SELECT message->>'execution_id' FROM pgmq.q_workflow_execution_queue") == running
     assert operator.value("SELECT count(*) FROM pgmq.a_workflow_execution_queue") == 3
@@ -127,6 +130,7 @@ def test_a_purge_takes_one_organisations_work_and_messages_only(operator: Operat
 
     said = operator.json(f"workflow purge {ORG} --apply")
 
+    assert of(operator, running, "last_error").startswith("CANCELLED: purged by ")
     assert said == [{"matched": 31, "cancelled": 31, "messagesRemoved": 32}]
     assert counts(operator) == {"cancelled": 31, "completed": 1, "failed": 1}
     assert counts(operator, "org-2") == {"queued": 20, "failed": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker_ops.arguments import add_author
 from worker_ops.output import add_output
 from worker_ops.servers import command_over
 from worker_ops.workflow.changing import Stores, change_described, change_named, refuse_everything
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from worker_ops.arguments import Commands
     from worker_ops.exit_codes import ExitCode
-    from worker_ops.workflow.changing_store import Ended
 
 CANCELLED, ASKED = "cancelled", "ends at its next step"
 
@@ -27,14 +27,15 @@ def register(verbs: Commands) -> None:
     parser = verbs.add_parser("cancel", help="end executions; one that is at work ends before its next step")
     add_ids(parser)
     add_filters(parser, UNFINISHED)
-    parser.add_argument("--apply", action="store_true", help="do it, instead of saying what would be done")
+    add_author(parser, reason_needed=False)
     add_output(parser)
     parser.set_defaults(command=command_over(Stores, _cancel))
 
 
 async def _cancel(asked: argparse.Namespace, stores: Stores) -> ExitCode:
     async def cancel(executions: Sequence[UUID]) -> Mapping[UUID, str]:
-        return outcomes_of(await stores.changes.cancel(executions))
+        ended = await stores.changes.cancel(executions, by_whom("cancelled", asked))
+        return dict.fromkeys(ended.cancelled, CANCELLED) | dict.fromkeys(ended.asked, ASKED)
 
     refuse_everything(asked)
     if asked.execution_ids:
@@ -42,6 +43,6 @@ async def _cancel(asked: argparse.Namespace, stores: Stores) -> ExitCode:
     return await change_described(asked, stores, selection_of(asked, UNFINISHED), cancel, "cancel")
 
 
-def outcomes_of(ended: Ended) -> dict[UUID, str]:
-    """Say of each execution what became of it."""
-    return dict.fromkeys(ended.cancelled, CANCELLED) | dict.fromkeys(ended.asked, ASKED)
+def by_whom(what: str, asked: argparse.Namespace) -> str:
+    """Say who did it and why, as the execution keeps it."""
+    return f"{what} by {asked.by}" + (f": {asked.reason}" if asked.reason else "")

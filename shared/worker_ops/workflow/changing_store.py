@@ -30,7 +30,7 @@ DEADLOCKS = 5
 REOPEN = """
 WITH chosen AS MATERIALIZED (
     SELECT id, msg_id FROM fw_workflow_executions
-     WHERE id = ANY ($1::uuid[]) AND status = 'failed' ORDER BY id FOR UPDATE
+     WHERE id = ANY ($1::uuid[]) AND status = 'failed' ORDER BY id FOR NO KEY UPDATE
 ), reopened AS (
     UPDATE fw_workflow_executions AS execution SET status = 'queued', replayed_from = chosen.msg_id
       FROM chosen WHERE execution.id = chosen.id
@@ -48,27 +48,22 @@ WITH RECURSIVE family AS (
 )
 SELECT id FROM family
 """
-ASK = """
-WITH chosen AS MATERIALIZED (
-    SELECT id FROM fw_workflow_executions
-     WHERE id = ANY ($1::uuid[]) AND status IN ('queued', 'running', 'waiting', 'retry_pending') ORDER BY id FOR UPDATE
-)
-UPDATE fw_workflow_executions AS execution
-   SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
-  FROM chosen WHERE execution.id = chosen.id
-RETURNING execution.id, execution.status, execution.msg_id, execution.parent_id
+LOCK = """
+SELECT id, status, msg_id, parent_id FROM fw_workflow_executions
+ WHERE id = ANY ($1::uuid[]) AND status IN ('queued', 'running', 'waiting', 'retry_pending')
+ ORDER BY id FOR NO KEY UPDATE
 """
-END = """
+CANCEL = "SELECT fw_workflow_cancel($1::uuid[], $2)"
+PURGE = """
 WITH ended AS (
     UPDATE fw_workflow_executions
        SET status = 'cancelled', lease_token = lease_token + 1, lease_owner = NULL, completed_at = clock_timestamp(),
-           next_retry_at = NULL
+           next_retry_at = NULL, last_error = 'CANCELLED: ' || $2::text
      WHERE id = ANY ($1::uuid[])
     RETURNING id
 )
 DELETE FROM fw_workflow_waits WHERE execution_id IN (SELECT id FROM ended)
 """
-ARCHIVE = "SELECT fw_workflow_archive($1::bigint[])"
 DELETE = "DELETE FROM pgmq.q_workflow_execution_queue WHERE msg_id = ANY ($1::bigint[])"
 WAKE = "SELECT fw_workflow_wake($1::uuid[])"
 # pgmq has no index by organisation: a stretch of the queue at a time.
@@ -109,13 +104,13 @@ class ChangingStore:
 
         return await self._stubbornly(reopen)
 
-    async def cancel(self, executions: Sequence[UUID]) -> Ended:
+    async def cancel(self, executions: Sequence[UUID], reason: str) -> Ended:
         """End those that nobody works on, archive their messages, and ask the others to end; children, too."""
-        return await self._stubbornly(lambda connection: _ended(connection, executions, purge=False))
+        return await self._stubbornly(lambda connection: _cancelled(connection, executions, reason))
 
-    async def purge(self, executions: Sequence[UUID]) -> Ended:
-        """End them all, also under the hands of a worker, and remove their messages; children, too."""
-        return await self._stubbornly(lambda connection: _ended(connection, executions, purge=True))
+    async def purge(self, executions: Sequence[UUID], reason: str) -> int:
+        """End them all, also under the hands of a worker, and remove their messages; children, too. Return how many."""
+        return await self._stubbornly(lambda connection: _purged(connection, executions, reason))
 
     async def messages(self, queue: str, organization: str, until: datetime) -> int:
         """Count the messages of an organisation in one of `QUEUES`."""
@@ -145,19 +140,32 @@ class ChangingStore:
             return await change(connection)
 
 
-async def _ended(connection: Any, executions: Sequence[UUID], *, purge: bool) -> Ended:
-    family = [row["id"] for row in await connection.fetch(FAMILY, executions)]
+async def _cancelled(connection: Any, executions: Sequence[UUID], reason: str) -> Ended:
     cancelled: set[UUID] = set()
     asked: set[UUID] = set()
-    for chunk in _chunks(family):
-        rows = await connection.fetch(ASK, chunk)
-        ending = [row for row in rows if purge or row["status"] != "running"]
-        cancelled |= {row["id"] for row in ending}
-        asked |= {row["id"] for row in rows} - cancelled
-        await connection.execute(END, [row["id"] for row in ending])
-        await connection.execute(DELETE if purge else ARCHIVE, [row["msg_id"] for row in ending])
-        await connection.execute(WAKE, [row["parent_id"] for row in ending if row["parent_id"]])
+    async for rows in _families(connection, executions):
+        await connection.execute(CANCEL, [row["id"] for row in rows], reason)
+        asked |= {row["id"] for row in rows if row["status"] == "running"}
+        cancelled |= {row["id"] for row in rows if row["status"] != "running"}
     return Ended(frozenset(cancelled), frozenset(asked))
+
+
+async def _purged(connection: Any, executions: Sequence[UUID], reason: str) -> int:
+    purged = 0
+    async for rows in _families(connection, executions):
+        await connection.execute(PURGE, [row["id"] for row in rows], reason)
+        await connection.execute(DELETE, [row["msg_id"] for row in rows])
+        await connection.execute(WAKE, [row["parent_id"] for row in rows if row["parent_id"]])
+        purged += len(rows)
+    return purged
+
+
+async def _families(connection: Any, executions: Sequence[UUID]) -> AsyncIterator[Sequence[Any]]:
+    """Lock executions that are not over, and what they have started, and return them."""
+    family = [row["id"] for row in await connection.fetch(FAMILY, executions)]
+    for chunk in _chunks(family):
+        if rows := await connection.fetch(LOCK, chunk):
+            yield rows
 
 
 def _chunks(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:

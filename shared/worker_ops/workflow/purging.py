@@ -5,14 +5,14 @@ What `pgmq.purge_queue` cannot do: it empties the queue for everybody, and execu
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
+from worker_ops.arguments import add_author
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.servers import command_over, interruptible
-from worker_ops.workflow.cancelling import outcomes_of
-from worker_ops.workflow.changing import Stores, change_all
+from worker_ops.workflow.cancelling import by_whom
+from worker_ops.workflow.changing import Stores
 from worker_ops.workflow.changing_store import QUEUES
 from worker_ops.workflow.executions_store import UNFINISHED, Selection
 from worker_ops.workflow.selecting import group_row
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from uuid import UUID
 
     from worker_ops.arguments import Commands
     from worker_runtime.loops import StopSignal
@@ -34,7 +33,7 @@ def register(verbs: Commands) -> None:
     parser = verbs.add_parser("purge", help="cancel all that an organisation has to do, and remove its messages only")
     parser.add_argument("organization", metavar="ORG")
     parser.add_argument("--dlq", action="store_true", help="remove its dead letters, too; those executions stay failed")
-    parser.add_argument("--apply", action="store_true", help="do it, instead of saying what would be done")
+    add_author(parser, reason_needed=False)
     add_output(parser)
     parser.set_defaults(command=command_over(Stores, _purge))
 
@@ -53,7 +52,7 @@ async def _purge(asked: argparse.Namespace, stores: Stores) -> ExitCode:
             ExitCode.REFUSED, f"this would cancel {matched} executions and remove {counts}; do it with --apply"
         )
     with interruptible() as stop:
-        outcomes = await _applied(asked.organization, stores, selection, queues, stop)
+        outcomes = await _applied(asked, stores, selection, queues, stop)
         write_rows([{"matched": matched, **outcomes}], asked.output)
         if stop.requested.is_set():
             say("stopped; the same command goes on where it stopped")
@@ -62,15 +61,17 @@ async def _purge(asked: argparse.Namespace, stores: Stores) -> ExitCode:
 
 
 async def _applied(
-    organization: str, stores: Stores, selection: Selection, queues: Sequence[str], stop: StopSignal
+    asked: argparse.Namespace, stores: Stores, selection: Selection, queues: Sequence[str], stop: StopSignal
 ) -> Mapping[str, int]:
-    async def purge(executions: Sequence[UUID]) -> Mapping[UUID, str]:
-        return outcomes_of(await stores.changes.purge(executions))
-
-    until = selection.created_before
+    organization, until = asked.organization, selection.created_before
     assert until is not None  # noqa: S101  see the caller
+    cancelled, reason = 0, by_whom("purged", asked)
     before = await _held(stores, queues, organization, until)
-    outcomes = Counter(await change_all(stores, selection, purge, before[QUEUE], stop))
+    async for page in stores.executions.pages(selection):
+        cancelled += await stores.changes.purge(page, reason)
+        say(f"{cancelled} cancelled")
+        if stop.requested.is_set():
+            break
     for queue in queues:
         # What is left of it: messages whose execution is over, and those that somebody sent by hand.
         async for _ in stores.changes.remove_messages(queue, organization, until):
@@ -80,7 +81,7 @@ async def _applied(
     removed = {"messagesRemoved": before[QUEUE] - after[QUEUE]}
     if DEAD_LETTERS in queues:
         removed["deadLettersRemoved"] = before[DEAD_LETTERS] - after[DEAD_LETTERS]
-    return {"cancelled": 0, **outcomes, **removed}
+    return {"cancelled": cancelled, **removed}
 
 
 async def _held(stores: Stores, queues: Sequence[str], organization: str, until: datetime) -> dict[str, int]:

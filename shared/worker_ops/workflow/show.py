@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import MAXYEAR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from worker_runtime.redaction import redact_value
 
 if TYPE_CHECKING:
     import argparse
+    from datetime import datetime
 
     from worker_ops.arguments import Commands
 
@@ -69,7 +71,7 @@ def _record(row: Any, *, reveal: bool) -> dict[str, Any]:
         "workersLostSinceProgress": row["crash_count"],
         "round": row["round"],
         "started": at(row["started_at"]),
-        "ready": at(row["ready_at"]) if row["status"] in {"queued", "waiting", "retry_pending"} else None,
+        "ready": _due(row["ready_at"]) if row["status"] in {"queued", "waiting", "retry_pending"} else None,
         "leaseOwner": row["lease_owner"],
         "leaseToken": row["lease_token"],
         "leaseUntil": at(row["ready_at"]) if running else None,
@@ -87,6 +89,11 @@ def _record(row: Any, *, reveal: bool) -> dict[str, Any]:
     if reveal:
         record |= {"error": row["last_error"], "input": json.loads(row["input"]), "result": _read(row["result"])}
     return record
+
+
+def _due(moment: datetime) -> str | None:
+    """Write when it goes on by itself; nothing for PostgreSQL's `infinity`."""
+    return None if moment.year == MAXYEAR else at(moment)
 
 
 def _read(text: str | None) -> Any:
