@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tracemalloc
+from typing import TYPE_CHECKING, Any
 
 from command_line import operator
 from worker_ops.exit_codes import ExitCode
+from worker_ops.workflow.changing_store import ChangingStore
 from workflow_rows import ORG, dead, execution, many, messages, of, waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    import pytest
+
     from command_line import Operator
 
 __all__ = ["operator"]
 
+# A page of ids, and what the driver makes of a statement: not a hundred thousand rows.
+MANY, MOST_BYTES = 100_000, 8 * 2**20
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 SEND = "SELECT pgmq.send('workflow_execution_queue', jsonb_build_object('organization_id', %s::text))"
 FENCED = "UPDATE fw_workflow_executions SET lease_owner = 'worker-1' WHERE id = %s AND lease_token = 7"
@@ -23,6 +32,20 @@ def counts(operator: Operator, org: str = ORG) -> dict[str, int]:
         "SELECT status, count(*) FROM fw_workflow_executions WHERE organization_id = %s GROUP BY status", [org]
     )
     return dict(rows.fetchall())
+
+
+def chunk_sizes(operator: Operator, monkeypatch: pytest.MonkeyPatch, verb: str, line: str) -> list[int]:
+    """Run a command; return how many executions each of its changes was about."""
+    sizes, change = [], getattr(ChangingStore, verb)
+
+    async def counted(store: ChangingStore, executions: Sequence[UUID], *more: str) -> Any:
+        sizes.append(len(executions))
+        return await change(store, executions, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ChangingStore, verb, counted)
+        assert operator.run(line).code == ExitCode.OK
+    return sizes
 
 
 def test_a_failed_execution_is_opened_again_only_when_told_to(operator: Operator) -> None:
@@ -106,6 +129,15 @@ def test_children_end_with_their_parent_and_a_parent_hears_of_its_child(operator
     assert of(operator, lone_parent, "status = 'waiting' AND ready_at <= clock_timestamp()")
 
 
+def test_a_family_is_ended_by_hand_in_one_statement(operator: Operator) -> None:
+    parent = waiting(operator)
+    child = execution(operator, parent=parent)
+    execution(operator, parent=child)
+    operator.database.execute("UPDATE fw_workflow_executions SET status = 'cancelled'")
+    assert counts(operator) == {"cancelled": 3}
+    assert messages(operator) == 0
+
+
 def test_described_executions_are_cancelled_in_every_organisation_that_has_them(operator: Operator) -> None:
     for org in ("a", "b"):
         execution(operator, org=org)
@@ -145,3 +177,23 @@ def test_a_purge_takes_one_organisations_work_and_messages_only(operator: Operat
     assert operator.json(f"workflow purge {ORG} --dlq") == [
         {"matched": 0, "cancelled": 0, "messagesRemoved": 0, "deadLettersRemoved": 0}
     ]
+
+
+def test_a_hundred_thousand_are_cancelled_purged_and_retried_in_pages_and_little_memory(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(operator, MANY)
+    many(operator, 2_500, "failed", "org-2")
+    sizes = [*chunk_sizes(operator, monkeypatch, "reopen", "workflow retry --org org-2 --apply -o json")]
+    assert sizes == [1_000, 1_000, 500]
+    assert counts(operator, "org-2") == {"queued": 2_500}
+    sizes = chunk_sizes(operator, monkeypatch, "cancel", "workflow cancel --org org-2 --apply -o json")
+    assert (len(sizes), max(sizes)) == (3, 1_000)
+    tracemalloc.start()
+    sizes = chunk_sizes(operator, monkeypatch, "purge", f"workflow purge {ORG} --apply -o json")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(sizes), max(sizes)) == (MANY // 1_000, 1_000)
+    assert counts(operator) == {"cancelled": MANY}
+    assert messages(operator) == 0
+    assert peak < MOST_BYTES

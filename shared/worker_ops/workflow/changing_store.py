@@ -49,7 +49,7 @@ WITH RECURSIVE family AS (
 SELECT id FROM family
 """
 LOCK = """
-SELECT id, status, msg_id, parent_id FROM fw_workflow_executions
+SELECT id, status, msg_id FROM fw_workflow_executions
  WHERE id = ANY ($1::uuid[]) AND status IN ('queued', 'running', 'waiting', 'retry_pending')
  ORDER BY id FOR NO KEY UPDATE
 """
@@ -65,7 +65,6 @@ WITH ended AS (
 DELETE FROM fw_workflow_waits WHERE execution_id IN (SELECT id FROM ended)
 """
 DELETE = "DELETE FROM pgmq.q_workflow_execution_queue WHERE msg_id = ANY ($1::bigint[])"
-WAKE = "SELECT fw_workflow_wake($1::uuid[])"
 # pgmq has no index by organisation: a stretch of the queue at a time.
 QUEUES = ("workflow_execution_queue", "workflow_dlq")
 MESSAGES = "SELECT count(*) FROM pgmq.q_{queue} WHERE message->>'organization_id' = $1 AND enqueued_at <= $2"
@@ -155,7 +154,6 @@ async def _purged(connection: Any, executions: Sequence[UUID], reason: str) -> i
     async for rows in _families(connection, executions):
         await connection.execute(PURGE, [row["id"] for row in rows], reason)
         await connection.execute(DELETE, [row["msg_id"] for row in rows])
-        await connection.execute(WAKE, [row["parent_id"] for row in rows if row["parent_id"]])
         purged += len(rows)
     return purged
 
