@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from command_line import Operator
 
 ORG = "org-1"
+STEPS = [{"id": "total", "set": {"total": "input.a"}}]
 ENABLE = "INSERT INTO fw_module_settings (organization_id, fw_execution_worker_enabled) VALUES (%s, true)"
 RULE = "INSERT INTO fw_workflow_rules (organization_id, name, trigger_event) VALUES (%s, %s, %s) RETURNING id"
 DEFINITION = "INSERT INTO fw_workflow_definitions (rule_id, version, definition) VALUES (%s, 1, %s)"
@@ -54,7 +55,7 @@ def enable(operator: Operator, org: str = ORG) -> None:
 
 def rule(operator: Operator, name: str = "greet", org: str = ORG, trigger: str | None = None) -> UUID:
     rule_id = operator.value(RULE, org, name, trigger)
-    operator.database.execute(DEFINITION, [rule_id, Jsonb({"name": name, "steps": []})])
+    operator.database.execute(DEFINITION, [rule_id, Jsonb({"name": name, "steps": STEPS})])
     return UUID(str(rule_id))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from command_line import operator
 from worker_ops.exit_codes import ExitCode
-from workflow_rows import ORG, dead, enable, execution, messages, of, rule, step, waiting
+from workflow_rows import ORG, STEPS, dead, enable, execution, messages, of, rule, step, waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -207,7 +207,7 @@ def test_rules_are_listed_shown_and_switched(operator: Operator) -> None:
     rule(operator, "greet", "org-2")
     assert [row["organizationId"] for row in operator.json("workflow rules list")] == [ORG, "org-2"]
     shown = operator.json(f"workflow rules show greet --org {ORG}")
-    assert (shown["trigger"], shown["definition"]) == ("lead.created", {"name": "greet", "steps": []})
+    assert (shown["trigger"], shown["definition"]) == ("lead.created", {"name": "greet", "steps": STEPS})
     assert [one["version"] for one in shown["versions"]] == [1]
     assert operator.run(f"workflow rules show greet --org {ORG} --version 2").code == ExitCode.NOT_FOUND
     assert operator.json(f"workflow rules deactivate greet --org {ORG}")["active"] is False
@@ -226,3 +226,15 @@ def test_dead_letters_are_listed_with_what_their_executions_are_now(operator: Op
     assert "ada@" not in json.dumps(rows)
     assert ids(operator.json("workflow dlq --org org-2")) == [second]
     assert "there are more" in operator.run("workflow dlq --limit 1").err
+
+
+def test_dead_letters_are_among_those_of_all_queues(operator: Operator) -> None:
+    first = dead(operator, error="HTTP_500: ada@example.com")
+    dead(operator, "org-2", error="HTTP_500: again")
+    dead(operator, error="TIME_LIMIT: too long")
+    rows = operator.json("dlq")
+    assert [(row["queue"], row["code"], row["count"]) for row in rows] == [
+        ("workflow_execution_queue", "HTTP_500", 2),
+        ("workflow_execution_queue", "TIME_LIMIT", 1),
+    ]
+    assert (rows[0]["sample"], rows[0]["error"]) == (first, "HTTP_500: ***@example.com")

@@ -22,6 +22,12 @@ SELECT dead.msg_id, dead.enqueued_at, dead.message->>'execution_id' AS execution
   LEFT JOIN fw_workflow_rules AS rule ON rule.id = execution.rule_id
  ORDER BY dead.msg_id DESC
 """
+GROUPS = """
+SELECT count(*) AS count, min(enqueued_at) AS oldest,
+       (array_agg(coalesce(message->>'execution_id', msg_id::text) ORDER BY msg_id))[1] AS example,
+       (array_agg(coalesce(message->>'error', '') ORDER BY msg_id))[1] AS error
+  FROM pgmq.q_workflow_dlq GROUP BY split_part(message->>'error', ':', 1)
+"""
 
 
 class DeadStore:
@@ -34,3 +40,8 @@ class DeadStore:
         """Return dead letters, the latest first."""
         async with self._database.connected() as connection:
             return list(await connection.fetch(NEWEST, organization, limit))
+
+    async def groups(self) -> list[Any]:
+        """Count dead letters by what they died of, each with its oldest as an example."""
+        async with self._database.connected() as connection:
+            return list(await connection.fetch(GROUPS))

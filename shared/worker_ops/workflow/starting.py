@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from worker_ops.exit_codes import CommandFailed, ExitCode
@@ -10,6 +11,7 @@ from worker_ops.servers import command_over
 from worker_ops.workflow.given_json import given_json
 from worker_ops.workflow.settings import tell_what_stops
 from worker_ops.workflow.starting_store import StartingStore, UnknownWorkflow
+from workflow_worker.definition import DefinitionError, read_definition
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +31,7 @@ def register(verbs: Commands) -> None:
 
 
 async def _start(asked: argparse.Namespace, store: StartingStore) -> ExitCode:
+    await _refuse_wrong_input(asked, store)
     try:
         execution, new = await store.start(asked.organization, asked.name, asked.input, asked.key)
     except UnknownWorkflow as unknown:
@@ -40,3 +43,14 @@ async def _start(asked: argparse.Namespace, store: StartingStore) -> ExitCode:
     settings = await store.settings.some(asked.organization)
     await tell_what_stops(store.settings, settings[0] if settings else None)
     return ExitCode.OK
+
+
+async def _refuse_wrong_input(asked: argparse.Namespace, store: StartingStore) -> None:
+    """Say now what the execution would fail of at once."""
+    for rule in await store.rules.some(asked.organization, asked.name):
+        try:
+            problem = read_definition(json.loads(rule["definition"])).input_problem(json.loads(asked.input))
+        except DefinitionError as error:
+            raise CommandFailed(ExitCode.FAILED, *str(error).splitlines()) from error
+        if problem:
+            raise CommandFailed(ExitCode.FAILED, problem)

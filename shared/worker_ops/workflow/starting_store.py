@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from worker_ops.workflow.rules_store import RulesStore
 from worker_ops.workflow.settings_store import HINT, SettingsStore
 from worker_runtime.postgres import DatabaseUnavailable
 
@@ -32,6 +33,11 @@ class StartingStore:
     def settings(self) -> SettingsStore:
         """What the organisation has set."""
         return SettingsStore(self._database)
+
+    @property
+    def rules(self) -> RulesStore:
+        """What it has defined."""
+        return RulesStore(self._database)
 
     async def start(self, organization: str, workflow: str, given: str, key: str | None) -> tuple[str, bool]:
         """Return the execution's id, and whether it is new; raises `UnknownWorkflow`."""
