@@ -110,7 +110,12 @@ CREATE UNIQUE INDEX fw_workflow_executions_once
  WHERE idempotency_key IS NOT NULL;
 CREATE INDEX fw_workflow_executions_parent ON fw_workflow_executions (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX fw_workflow_executions_listed ON fw_workflow_executions (organization_id, created_at);
+CREATE INDEX fw_workflow_executions_failed ON fw_workflow_executions (organization_id, created_at)
+ WHERE status = 'failed';
 CREATE INDEX fw_workflow_executions_completed ON fw_workflow_executions (completed_at) WHERE completed_at IS NOT NULL;
+
+-- By it an execution that is opened again finds its dead letters.
+CREATE INDEX q_workflow_dlq_execution ON pgmq.q_workflow_dlq ((message->>'execution_id'));
 
 -- Every step that has begun to matter: completed, failed (one row for each attempt), or waiting.
 CREATE TABLE fw_workflow_steps (
@@ -218,11 +223,6 @@ BEGIN
         NEW.next_retry_at := NULL;
         PERFORM fw_workflow_archive(ARRAY [OLD.msg_id]);
         DELETE FROM fw_workflow_waits WHERE execution_id = OLD.id;
-        PERFORM fw_workflow_wake(ARRAY [OLD.parent_id]);
-        IF NEW.status = 'cancelled' THEN
-            PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
-              WHERE parent_id = OLD.id;
-        END IF;
     ELSE
         NEW.completed_at := NULL;
         IF NEW.status = 'running' THEN
@@ -250,6 +250,23 @@ END $$;
 CREATE TRIGGER fw_workflow_executions_edited BEFORE UPDATE OF status ON fw_workflow_executions
     FOR EACH ROW WHEN (NEW.status IS DISTINCT FROM OLD.status AND NEW.lease_token = OLD.lease_token)
     EXECUTE FUNCTION fw_workflow_executions_edited();
+
+-- Once it is over: a parent goes on, children end with who started them. After the statement, for it may have ended
+-- several of a family, and none of them may be changed twice by it.
+CREATE FUNCTION fw_workflow_executions_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM fw_workflow_wake(ARRAY [NEW.parent_id]);
+    IF NEW.status = 'cancelled' THEN
+        PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
+          WHERE parent_id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER fw_workflow_executions_ended AFTER UPDATE OF status ON fw_workflow_executions
+    FOR EACH ROW WHEN (OLD.status IN ('queued', 'running', 'waiting', 'retry_pending')
+                       AND (NEW.status = 'cancelled'
+                            OR (NEW.status IN ('completed', 'failed') AND NEW.parent_id IS NOT NULL)))
+    EXECUTE FUNCTION fw_workflow_executions_ended();
 
 -- Ends executions that are not at work, and asks those that are to end at their next step. Returns both.
 CREATE FUNCTION fw_workflow_cancel(execution_ids uuid[], reason text) RETURNS integer LANGUAGE plpgsql AS $$
