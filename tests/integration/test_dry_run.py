@@ -110,7 +110,7 @@ def test_where_one_rule_fails_no_job_is_made(terminal: Terminal) -> None:
     assert code is ExitCode.FAILED
     assert [(row["rule"], row["applies"], row["jobs"]) for row in rows] == [("good", "yes", []), ("bad", "fails", [])]
     assert rows[1]["why"] == "recipient.email: `payload.boss`: there is no field boss"
-    assert terminal.said == "the event would be a dead letter (RULE_FAILED), and none of its jobs would be made\n"
+    assert terminal.said == "the event would be a dead letter (RULE_FAILED), and nothing would be made of it\n"
 
 
 def test_secrets_and_signed_addresses_are_not_shown(terminal: Terminal) -> None:
