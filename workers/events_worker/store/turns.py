@@ -123,6 +123,9 @@ UPDATE domain_event_under_way
 """
 
 
+NOT_WORKFLOWS = frozenset({WORKFLOWS})
+
+
 class Standing(enum.Enum):
     """Where an event stands when its job begins."""
 
@@ -134,16 +137,22 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a job of that event may do: run the handlers that are not `finished`, or nothing.
+    """What a job of that event may do: run the handlers that are neither `finished` nor `unconcerned`, or nothing.
 
-    For an event that is no workflow's concern the handler of workflows counts as finished. `dead_reason` and
-    `dead_attempt` say that and of which attempt it died, when it has.
+    `dead_reason` and `dead_attempt` say that and of which attempt it died, when it has. `unconcerned` are those that
+    would find nothing to do.
     """
 
     standing: Standing
     finished: frozenset[str]
     dead_reason: str | None = None
     dead_attempt: int | None = None
+    unconcerned: frozenset[str] = frozenset()
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The handlers that need not run."""
+        return self.finished | self.unconcerned
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,6 @@ class TurnStore:
 
 def turn_of(row: asyncpg.Record) -> Turn:
     """Read a row of `LOOK`."""
-    nothing_to_do = () if row["concerns_workflows"] else (WORKFLOWS,)
-    finished = frozenset((*row["finished"], *nothing_to_do))
-    return Turn(Standing(row["state"]), finished, row["dead_reason"], row["dead_attempt"])
+    unconcerned = frozenset() if row["concerns_workflows"] else NOT_WORKFLOWS
+    finished = frozenset(row["finished"])
+    return Turn(Standing(row["state"]), finished, row["dead_reason"], row["dead_attempt"], unconcerned)
