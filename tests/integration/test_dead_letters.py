@@ -120,7 +120,7 @@ async def test_a_retried_event_runs_again_with_its_receipts_and_its_history(
         assert await room(bench, instance).retry([event_id], ANN) == {event_id: "retried"}
         await until(lambda: holds(bench.waiting(), [event_id]))
         turn = await instance.turns.begin(event_id)
-        assert (turn.standing, turn.finished, turn.dead_reason) == (Standing.UNDER_WAY, {"done"}, None)
+        assert (turn.standing, turn.finished, turn.dead_reason) == (Standing.UNDER_WAY, frozenset({"done"}), None)
         row = await bench.row(event_id)
         assert (row["status"], row["retry_count"], row["position"], row["last_error"]) == (
             "processed",

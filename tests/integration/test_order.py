@@ -139,7 +139,7 @@ async def test_a_dead_event_that_is_made_pending_again_runs_again(bench: Bench, 
             )
         await until(lambda: contains(bench.waiting(), first))
         turn = await relaying.turns.begin(first)
-        assert (turn.standing, turn.finished, turn.dead_reason) == (Standing.UNDER_WAY, {"done"}, None)
+        assert (turn.standing, turn.finished, turn.dead_reason) == (Standing.UNDER_WAY, frozenset({"done"}), None)
         assert await bench.under_way("dead_reason IS NOT NULL") == 0
 
 
