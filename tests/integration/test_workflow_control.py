@@ -290,6 +290,7 @@ class TestHands:
         async with engine(desk.url, gated, sleeps):
             parent = await desk.start("sleeps")
             await begun()
+            await desk.until(parent, "waiting")
             child = await desk.value("SELECT id FROM fw_workflow_executions WHERE parent_id = $1", parent)
             assert await desk.value("SELECT fw_workflow_cancel(ARRAY [$1::uuid], 'by a test')", parent) == 1
             row = await desk.execution(parent)

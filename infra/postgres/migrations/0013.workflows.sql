@@ -306,6 +306,8 @@ DECLARE
     ended integer;
     asked integer;
 BEGIN
+    -- Held, so that none goes from running to waiting between the two.
+    PERFORM FROM fw_workflow_executions WHERE id = ANY (execution_ids) ORDER BY id FOR NO KEY UPDATE;
     UPDATE fw_workflow_executions SET status = 'cancelled', last_error = 'CANCELLED: ' || reason
      WHERE id = ANY (execution_ids) AND status IN ('queued', 'waiting', 'retry_pending');
     GET DIAGNOSTICS ended = ROW_COUNT;
