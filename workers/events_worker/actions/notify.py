@@ -12,7 +12,8 @@ from worker_runtime.settings.queues import ADDRESSEES, ChannelName
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from events_worker.actions.action import Occasion, PlannedJob
+    from events_worker.actions.action import Occasion
+    from events_worker.effects import PlannedJob
 
 
 class Notify(Action):
@@ -41,7 +42,7 @@ class Notify(Action):
         """See `Action`."""
         return str(written.get("channel"))
 
-    async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
+    async def effects(self, occasion: Occasion) -> Sequence[PlannedJob]:
         """See `Action`."""
         recipient: dict[str, str] = {
             field: occasion.text(f"recipient.{field}", source) for field, source in self.recipient.items()

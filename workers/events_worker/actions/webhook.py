@@ -12,7 +12,8 @@ from events_worker.cloudevents import cloud_event
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from events_worker.actions.action import Occasion, PlannedJob
+    from events_worker.actions.action import Occasion
+    from events_worker.effects import PlannedJob
     from events_worker.endpoints import Endpoint
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -32,7 +33,7 @@ class Webhook(Action):
         """See `Action`."""
         return "WEBHOOK"
 
-    async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
+    async def effects(self, occasion: Occasion) -> Sequence[PlannedJob]:
         """See `Action`."""
         endpoints = await occasion.endpoints.registered(occasion.event.tenant_id, occasion.event.event_type)
         # One text for all of them: what is signed for one endpoint is what another receives.

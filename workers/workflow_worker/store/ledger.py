@@ -85,18 +85,11 @@ WITH settled AS (
                'original_msg_id', msg_id)
       FROM settled WHERE status = 'failed'
 )
-SELECT array_agg(msg_id) FILTER (WHERE over) AS messages, array_agg(id) FILTER (WHERE over) AS over,
-       array_agg(parent_id) FILTER (WHERE over AND parent_id IS NOT NULL) AS parents,
-       array_agg(id) FILTER (WHERE status = 'cancelled') AS cancelled
+SELECT array_agg(msg_id) FILTER (WHERE over) AS messages, array_agg(id) FILTER (WHERE over) AS over
   FROM settled
 """
 ARCHIVE = "SELECT fw_workflow_archive($1)"
 FORGET_WAITS = "DELETE FROM fw_workflow_waits WHERE execution_id = ANY ($1)"
-WAKE = "SELECT fw_workflow_wake($1)"
-CANCEL_CHILDREN = """
-SELECT fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
- WHERE parent_id = ANY ($1)
-"""
 WAIT = """
 INSERT INTO fw_workflow_waits (execution_id, step, organization_id, event_name, correlation, after_signal)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
@@ -194,10 +187,6 @@ async def _settle(connection: Any, writes: Sequence[Write]) -> None:
     if ends["over"]:
         await connection.execute(ARCHIVE, ends["messages"])
         await connection.execute(FORGET_WAITS, ends["over"])
-    if ends["parents"]:
-        await connection.execute(WAKE, ends["parents"])
-    if ends["cancelled"]:
-        await connection.execute(CANCEL_CHILDREN, ends["cancelled"])
     if suspended := [write for write in writes if isinstance(write.ending, Suspended)]:
         waits = [(write, wait) for write in suspended for wait in _waits(write)]
         if waits:
