@@ -153,7 +153,8 @@ END $$;
 CREATE OR REPLACE FUNCTION cron.job_checked() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     PERFORM cron.check_schedule(NEW.schedule);
-    IF NEW.database <> current_database() THEN
+    -- A job that is older than the database's name, in a copy or after a change of it, is not refused.
+    IF NEW.database <> current_database() AND (TG_OP = 'INSERT' OR NEW.database <> OLD.database) THEN
         RAISE EXCEPTION 'only jobs of database % can be scheduled here, not of %', current_database(), NEW.database
               USING ERRCODE = 'feature_not_supported', HINT = 'Connect to that database and schedule the job there.';
     END IF;
@@ -186,7 +187,8 @@ BEGIN
     INSERT INTO cron.job AS known (jobname, schedule, command)
     VALUES (job_name, schedule.schedule, schedule.command)
         ON CONFLICT ON CONSTRAINT jobname_username_uniq
-        DO UPDATE SET schedule = excluded.schedule, command = excluded.command, active = true
+        DO UPDATE SET schedule = excluded.schedule, command = excluded.command, database = excluded.database,
+                      active = true
     RETURNING jobid INTO scheduled;
     RETURN scheduled;
 END $$;

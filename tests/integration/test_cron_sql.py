@@ -250,6 +250,14 @@ def test_what_only_pg_cron_can_do_is_refused(database: psycopg.Connection[Any]) 
         database.execute("SELECT cron.schedule('it', NULL, 'VACUUM')")
 
 
+def test_a_job_of_a_database_that_has_another_name_now_can_be_changed(database: psycopg.Connection[Any]) -> None:
+    # Made in the template of which this database is a copy.
+    assert one(database, "SELECT database <> current_database() FROM cron.job")
+    database.execute("SELECT cron.alter_job(jobid, active := false) FROM cron.job")
+    database.execute("SELECT cron.schedule(jobname, schedule, command) FROM cron.job")
+    assert one(database, "SELECT active AND database = current_database() FROM cron.job")
+
+
 def test_only_the_owner_uses_it_until_told_otherwise(database: psycopg.Connection[Any]) -> None:
     role = f"stranger_{random.randrange(10**9)}"
     database.execute(f"CREATE ROLE {role}".encode())
