@@ -249,6 +249,14 @@ async def test_what_a_command_says_is_noted(site: Site, command: str, message: s
     assert await site.messages(job) == [("succeeded", message)]
 
 
+async def test_a_command_may_take_itself_more_time(site: Site) -> None:
+    job = await site.schedule("0 0 1 1 *", "SET statement_timeout = '20s'; SELECT pg_sleep(1)")
+    await site.move(job, -3 * 366 * DAY)
+    async with ticking(site.ticker(command_seconds=0.3)):
+        await until(lambda: site.ran(job))
+    assert await site.messages(job) == [("succeeded", "1 row")]
+
+
 async def test_a_job_of_another_login_is_not_run_and_noted_as_such_once(site: Site) -> None:
     job = await site.schedule("0 0 1 1 *", MARK)
     await site.connection.execute("UPDATE cron.job SET username = 'somebody'")
