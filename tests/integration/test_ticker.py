@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -159,6 +160,29 @@ async def test_a_due_time_is_run_once_by_those_who_all_think_that_they_lead(site
             await store.close()
     assert sum(end is not None for end in ends) == 1
     assert await site.marks() == 1
+
+
+async def test_a_job_that_runs_for_one_process_is_not_started_by_another(site: Site) -> None:
+    job = await site.schedule("1 second", "SELECT pg_sleep(30)")
+    await site.move(job, -10)
+    first, second = CronStore(site.url, "first"), CronStore(site.url, "second")
+    running = "EXISTS (SELECT FROM cron.job_run_details WHERE status = 'running')"
+    try:
+        (seen,) = await first.jobs()
+        run = asyncio.create_task(first.run(seen, seen.now - timedelta(seconds=5)))
+        await until(lambda: site.holds(running))
+        (seen,) = await second.jobs()
+        assert await second.run(seen, seen.now) is None
+        await second.keep()
+        assert await site.holds(running)
+        await first.cancel()
+        assert await run == ("failed", "ERROR:  canceling statement due to user request")
+        await site.value("SELECT cron.alter_job($1, command := 'SELECT 1')", job)
+        (seen,) = await second.jobs()
+        assert await second.run(seen, seen.now) == ("succeeded", "1 row")
+    finally:
+        await first.close()
+        await second.close()
 
 
 async def test_a_job_runs_once_at_a_time_and_again_when_its_run_has_ended(site: Site) -> None:
