@@ -16,12 +16,12 @@ from events_worker.actions.notify import Notify
 from events_worker.conditions import Condition
 from events_worker.event import matches
 from events_worker.rule import Rule
-from events_worker.yaml_source import Complaint, Source, meant, unknown_key, validate
+from worker_runtime.yaml_source import Complaint, Source, meant, unknown_key, validate
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from events_worker.yaml_source import Place
+    from worker_runtime.yaml_source import Place
 
 SHIPPED = Path(__file__).with_name("rules.yaml")
 PATTERN = re.compile(r"\*|[^\s*]+\.\*|[^\s*]+")
