@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict
 
 from events_worker.actions import ACTIONS
-from events_worker.actions.action import Action, Name, Unavailable, compiled
+from events_worker.actions.action import Action, Name, Unavailable
 from events_worker.actions.notify import Notify
 from events_worker.conditions import Condition
 from events_worker.rule import Rule
 from worker_runtime.event_patterns import EventPattern, matches
+from worker_runtime.expression_fields import compiled
 from worker_runtime.yaml_source import Complaint, Source, meant, unknown_key, validate
 
 if TYPE_CHECKING:
