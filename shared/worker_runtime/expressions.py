@@ -23,7 +23,7 @@ __all__ = ["Expression", "ExpressionError", "Text", "split_at", "without_bracket
 MOST_WORK = 200_000
 LONGEST_EXPRESSION = 5_000
 LONGEST_TEXT = 65_536
-SHOWN_CHARACTERS = 200
+SHOWN_CHARACTERS = 1_000
 
 
 class ExpressionError(Exception):

@@ -232,9 +232,9 @@ class TestWhatPeopleNeed:
 
     def test_a_text_may_list_things(self) -> None:
         source = (
-            "{% for tag in payload.tags if tag %}{{ loop.index }} {{ tag }}{{ '' if loop.last else ', ' }}{% endfor %}"
+            "{% for tag in payload.tags if tag %}{{ loop.index }} {{ tag }}{{ ';' if loop.last }}{% endfor %}"
         )
-        assert Text(source).value(ADA) == "1 a, 2 b"
+        assert Text(source).value(ADA) == "1 a2 b;"
 
     def test_the_fields_it_speaks_of_are_known(self) -> None:
         source = "payload.a.b > payload['c'] and payload[payload.name] and metadata.d"

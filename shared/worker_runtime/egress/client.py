@@ -53,8 +53,8 @@ OWN_HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "id
 class EgressReply:
     """What was answered.
 
-    `headers` can be asked in any case. `body` is at most the first 16 KiB (or `kept_bytes`), as sent; `whole`: there was no more, and it
-    all came in time. `remote` is the address that answered.
+    `headers` can be asked in any case. `body` is at most the first 16 KiB (or `kept_bytes`), as sent; `whole`: there
+    was no more, and it all came in time. `remote` is the address that answered.
     """
 
     status: int
