@@ -168,6 +168,17 @@ DELIVERY_DURATION = HistogramMetric(
     "intelliflow_delivery_duration_seconds", "Time at the provider, per delivery", ("channel", "provider")
 )
 
+WORKFLOW_STEPS = CounterMetric(
+    "intelliflow_workflow_steps_total", "Tries of steps with an effect, by kind and how they ended", ("kind", "status")
+)
+WORKFLOW_STEP_DURATION = HistogramMetric("intelliflow_workflow_step_seconds", "Time in a try of a step", ("kind",))
+WORKFLOW_SWEPT = CounterMetric(
+    "intelliflow_workflow_swept_total", "Messages that were missing, and messages that were nobody's", ("what",)
+)
+WORKFLOW_PURGED = CounterMetric(
+    "intelliflow_workflow_purged_total", "Executions, signals and archived messages deleted for their age"
+)
+
 DOCUMENTS = CounterMetric(
     "intelliflow_documents_total", "Attempts at documents, by queue and what became of them", ("queue", "outcome")
 )

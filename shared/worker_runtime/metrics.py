@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, disable_created_metric
 
 from worker_runtime import metric_catalogue as catalogue
 from worker_runtime.document_metrics import DocumentMetrics, EmbeddingMetrics, IsolationMetrics
+from worker_runtime.workflow_metrics import WorkflowMetrics
 
 if TYPE_CHECKING:
     from worker_runtime.bullmq.producer import QueueCounts
@@ -103,6 +104,11 @@ class Metrics:
     def embedding(self) -> EmbeddingMetrics:
         """The embeddings' metrics; a process that never asks does not export them."""
         return EmbeddingMetrics(self.registry)
+
+    @cached_property
+    def workflows(self) -> WorkflowMetrics:
+        """The workflow engine's metrics; a process that never asks does not export them."""
+        return WorkflowMetrics(self.registry)
 
     def job_totals(self) -> dict[str, float]:
         """Return what `/health/detailed` shows of all queues together; durations are of the latest 1,024 a queue."""

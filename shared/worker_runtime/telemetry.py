@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from worker_runtime import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.context import Context
@@ -115,6 +115,26 @@ def _span(job: JobInHand, name: str) -> AbstractContextManager[Any]:
     }
     tracer = provider.get_tracer("worker_runtime")
     return tracer.start_as_current_span(f"process {job.queue}", kind=trace.SpanKind.CONSUMER, attributes=attributes)
+
+
+def work_span(name: str, carrier: str | None, attributes: Mapping[str, str | int]) -> AbstractContextManager[None]:
+    """Run something that is no job as a child of `carrier`, or of what is under way here."""
+    if _Export.provider is None and carrier is None:
+        return NOTHING
+    return _work_span(name, carrier, attributes)
+
+
+@contextlib.contextmanager
+def _work_span(name: str, carrier: str | None, attributes: Mapping[str, str | int]) -> Iterator[None]:
+    token = otel_context.attach(extract(carrier) or otel_context.get_current())
+    provider = _Export.provider
+    tracer = None if provider is None else provider.get_tracer("worker_runtime")
+    try:
+        with tracer.start_as_current_span(name, attributes=attributes) if tracer else NOTHING:
+            with logs.bound(traceId=current_trace_id()):
+                yield
+    finally:
+        otel_context.detach(token)
 
 
 def current_trace_id() -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worker_runtime.health_board import Snapshot, queue_report
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
@@ -12,7 +12,7 @@ from worker_runtime.redis.connection import RedisError, RedisUnavailable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker_runtime.bullmq.producer import JobQueue
+    from worker_runtime.bullmq.producer import QueueCounts
     from worker_runtime.dependencies import Dependencies
     from worker_runtime.health_board import HealthBoard
     from worker_runtime.metrics import Metrics
@@ -22,6 +22,29 @@ BEAT_EVERY_SECONDS = 0.1
 COUNT_SECONDS = 0.5
 
 
+class Uncountable(Exception):
+    """A queue's server does not answer."""
+
+
+class Labelled(Protocol):
+    """A name for people."""
+
+    @property
+    def label(self) -> str:
+        """What runbooks, metrics, logs and the command line write."""
+
+
+class Countable(Protocol):
+    """A queue, wherever it is."""
+
+    @property
+    def name(self) -> Labelled:
+        """What it is called."""
+
+    async def counts(self) -> QueueCounts:
+        """Return how many jobs are where; raises `Uncountable`, or what Redis' connection raises."""
+
+
 class Watch:
     """Runs beside the worker's loops from before the first until after the last of them."""
 
@@ -29,14 +52,14 @@ class Watch:
         self._board = board
         self._dependencies = dependencies
         self._metrics = metrics
-        self._queues: list[JobQueue] = []
+        self._queues: list[Countable] = []
         self._disabled: set[str] = set()
 
-    def count(self, queue: JobQueue) -> None:
+    def count(self, queue: Countable) -> None:
         """Show this queue's counts."""
         self._queues.append(queue)
 
-    def disable(self, queue: JobQueue) -> None:
+    def disable(self, queue: Countable) -> None:
         """Show this queue as one that nobody works here, on purpose."""
         self._disabled.add(queue.name.label)
 
@@ -56,12 +79,12 @@ class Watch:
             self._board.snapshot = Snapshot(dependencies, dict(queues))
             await asyncio.sleep(max(0.0, LOOK_EVERY_SECONDS - (time.monotonic() - began)))
 
-    async def _counted(self, queue: JobQueue) -> tuple[str, Mapping[str, Any]]:
+    async def _counted(self, queue: Countable) -> tuple[str, Mapping[str, Any]]:
         label = queue.name.label
         try:
             async with asyncio.timeout(COUNT_SECONDS):
                 counts = await queue.counts()
-        except (RedisUnavailable, RedisError, TimeoutError) as error:
+        except (RedisUnavailable, RedisError, Uncountable, TimeoutError) as error:
             known = self._board.snapshot.queues.get(label, {})
             return label, {**known, "error": f"{type(error).__name__}: {error}".rstrip(": ")}
         self._metrics.queue_counted(label, counts)

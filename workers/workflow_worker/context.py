@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
 from worker_runtime.outcome import PermanentError
+from worker_runtime.postgres import storable, storable_json
+from worker_runtime.telemetry import work_span
 from workflow_worker.execution import EventWait, LeaseLost, StepRecord, StepRetry
 from workflow_worker.journal import Journal
 
@@ -32,6 +34,7 @@ __all__ = ["EffectUnavailable", "StepCall", "StepFailed", "StepUnderWay", "Workf
 
 TIMEOUT_SECONDS = 60.0
 MOST_OUTPUT_BYTES = 262_144
+MOST_ERROR_CHARACTERS = 1_000
 
 
 class StepFailed(Exception):
@@ -172,7 +175,8 @@ class WorkflowContext:
         call = StepCall(self.execution_id, self.organization_id, step, attempt)
         started, clock = self.now(), time.monotonic()
         try:
-            output = await _in_time(function, call, timeout_seconds)
+            with work_span(f"step {kind}", None, {"workflow.step": step, "workflow.step.attempt": attempt}):
+                output = await _in_time(function, call, timeout_seconds)
         except (Unwinding, asyncio.CancelledError):
             raise
         except EffectUnavailable as outage:
@@ -262,7 +266,7 @@ class WorkflowContext:
             started = self.now()
             child = await self._desk.start_child(step, workflow, as_json(given))
             begun = self._note(StepRecord(step, "workflow", "waiting", {"executionId": str(child)}, started))
-        ended = self._execution.children.get(step)
+        ended = self._execution.children.get(begun.output["executionId"])
         if ended is None:
             raise Waiting(None)
         if ended.status == "completed":
@@ -304,21 +308,19 @@ class WorkflowContext:
 
 def described(error: BaseException) -> str:
     """Say what went wrong, code first. What else an exception says may be personal: the log has it."""
-    if isinstance(error, PermanentError):
-        return str(error)
-    code = getattr(error, "code", None)
-    return str(error) if isinstance(code, str) and str(error).startswith(code) else f"STEP_FAILED: {type(error).__name__}"
+    code, sentence = getattr(error, "code", None), storable(str(error))[:MOST_ERROR_CHARACTERS]
+    return sentence if isinstance(code, str) and sentence.startswith(code) else f"STEP_FAILED: {type(error).__name__}"
 
 
 def as_json(value: Any) -> Any:
     """Return a value as it will be read back. Raises `PermanentError` for what is not JSON, or too much."""
     try:
         text = json.dumps(value, allow_nan=False)
+        if len(text) > MOST_OUTPUT_BYTES:
+            raise PermanentError("RESULT_TOO_LARGE", f"{len(text)} bytes, and {MOST_OUTPUT_BYTES} are kept")
+        return storable_json(json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError("RESULT_NOT_JSON", f"{type(value).__name__} is not JSON, or holds what is not") from error
-    if len(text) > MOST_OUTPUT_BYTES:
-        raise PermanentError("RESULT_TOO_LARGE", f"{len(text)} bytes, and {MOST_OUTPUT_BYTES} are kept")
-    return json.loads(text)
 
 
 async def _in_time(function: Callable[[StepCall], Awaitable[Any]], call: StepCall, seconds: float) -> Any:

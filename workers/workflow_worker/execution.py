@@ -99,7 +99,8 @@ class ChildEnd:
 class Execution:
     """What a claim brings: everything needed to go on where the journal ends. Times are the database's.
 
-    `records` are those of this round, oldest first. `deliveries` and `children` are by step.
+    `records` are oldest first: whatever was completed, and the failures of this round. `deliveries` are by step,
+    `children`, those that have ended, by their ids.
     """
 
     lease: Lease

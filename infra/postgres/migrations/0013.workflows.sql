@@ -87,6 +87,8 @@ CREATE TABLE fw_workflow_executions (
     -- The execution whose step waits for this one, and that step.
     parent_id           uuid,
     parent_step         text,
+    -- How many parents it has, one above the other.
+    depth               integer     NOT NULL DEFAULT 0,
     -- Each time it is opened again after it had failed, a new round of attempts begins.
     round               integer     NOT NULL DEFAULT 0,
     replayed_from       bigint,
@@ -102,6 +104,7 @@ ALTER TABLE fw_workflow_executions SET (
 -- What is left to do, by organisation and in order.
 CREATE INDEX fw_workflow_executions_ready ON fw_workflow_executions (organization_id, ready_at)
  WHERE status IN ('queued', 'running', 'waiting', 'retry_pending');
+CREATE INDEX fw_workflow_executions_running ON fw_workflow_executions (organization_id) WHERE status = 'running';
 CREATE UNIQUE INDEX fw_workflow_executions_once
     ON fw_workflow_executions (organization_id, (coalesce(rule_id::text, workflow)), idempotency_key)
  WHERE idempotency_key IS NOT NULL;
@@ -216,6 +219,10 @@ BEGIN
         PERFORM fw_workflow_archive(ARRAY [OLD.msg_id]);
         DELETE FROM fw_workflow_waits WHERE execution_id = OLD.id;
         PERFORM fw_workflow_wake(ARRAY [OLD.parent_id]);
+        IF NEW.status = 'cancelled' THEN
+            PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
+              WHERE parent_id = OLD.id;
+        END IF;
     ELSE
         NEW.completed_at := NULL;
         IF NEW.status = 'running' THEN
@@ -243,6 +250,21 @@ END $$;
 CREATE TRIGGER fw_workflow_executions_edited BEFORE UPDATE OF status ON fw_workflow_executions
     FOR EACH ROW WHEN (NEW.status IS DISTINCT FROM OLD.status AND NEW.lease_token = OLD.lease_token)
     EXECUTE FUNCTION fw_workflow_executions_edited();
+
+-- Ends executions that are not at work, and asks those that are to end at their next step. Returns both.
+CREATE FUNCTION fw_workflow_cancel(execution_ids uuid[], reason text) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    ended integer;
+    asked integer;
+BEGIN
+    UPDATE fw_workflow_executions SET status = 'cancelled', last_error = 'CANCELLED: ' || reason
+     WHERE id = ANY (execution_ids) AND status IN ('queued', 'waiting', 'retry_pending');
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    UPDATE fw_workflow_executions SET cancel_requested_at = clock_timestamp()
+     WHERE id = ANY (execution_ids) AND status = 'running' AND cancel_requested_at IS NULL;
+    GET DIAGNOSTICS asked = ROW_COUNT;
+    RETURN ended + asked;
+END $$;
 
 -- A message that somebody sends for an execution that has failed opens it again. For one that is at work it changes
 -- nothing; the sweeper clears it away.
@@ -290,23 +312,32 @@ CREATE FUNCTION fw_workflow_start(
 DECLARE
     rule fw_workflow_rules%ROWTYPE;
     code integer;
+    depth_of_it integer := 0;
     started uuid;
 BEGIN
-    SELECT * INTO rule FROM fw_workflow_rules WHERE organization_id = organization AND name = workflow_name;
-    IF rule.id IS NULL THEN
-        SELECT max(version) INTO code FROM fw_workflow_code WHERE workflow = workflow_name;
+    IF parent IS NOT NULL THEN
+        SELECT depth + 1 INTO depth_of_it FROM fw_workflow_executions WHERE id = parent;
+        IF depth_of_it > 10 THEN
+            RAISE EXCEPTION 'workflows start each other, more than 10 deep' USING ERRCODE = 'program_limit_exceeded';
+        END IF;
     END IF;
-    IF rule.active IS NOT TRUE AND code IS NULL THEN
+    SELECT * INTO rule FROM fw_workflow_rules WHERE organization_id = organization AND name = workflow_name;
+    -- A rule may say that it is a workflow in Python: then that has its version, too.
+    SELECT max(version) INTO code FROM fw_workflow_code
+     WHERE workflow = CASE WHEN rule.id IS NULL THEN workflow_name ELSE
+                      (SELECT definition->>'workflow' FROM fw_workflow_definitions AS definitions
+                        WHERE definitions.rule_id = rule.id AND definitions.version = rule.current_version) END;
+    IF rule.active IS FALSE OR (rule.id IS NULL AND code IS NULL) THEN
         RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name
               USING ERRCODE = 'no_data_found',
                     HINT = 'intelliflow workflow rules lists its rules; one in Python is known once a worker has had it';
     END IF;
     INSERT INTO fw_workflow_executions
            (id, organization_id, rule_id, rule_version, workflow, workflow_version, input, idempotency_key, trace,
-            parent_id, parent_step)
+            parent_id, parent_step, depth)
     VALUES (coalesce(execution, gen_random_uuid()), organization, rule.id, rule.current_version,
             CASE WHEN rule.id IS NULL THEN workflow_name END, code, coalesce(given, '{}'), key, trace_context,
-            parent, step_of_parent)
+            parent, step_of_parent, depth_of_it)
         ON CONFLICT DO NOTHING
     RETURNING id INTO started;
     IF started IS NULL THEN

@@ -1,0 +1,44 @@
+"""The workflow-worker's metrics, beside those of its queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker_runtime import metric_catalogue as catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import CollectorRegistry
+
+STATUSES = ("completed", "failed")
+SWEEPS = ("resent", "stray", "unknown")
+
+
+class WorkflowMetrics:
+    """The engine's. `kind` is a kind of step; steps of workflows in Python are of the kind `step`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._steps = catalogue.WORKFLOW_STEPS.register(registry)
+        self._duration = catalogue.WORKFLOW_STEP_DURATION.register(registry)
+        self._swept = catalogue.WORKFLOW_SWEPT.register(registry)
+        self.purged = catalogue.WORKFLOW_PURGED.register(registry)
+        for what in SWEEPS:
+            self._swept.labels(what)
+
+    def announce(self, kinds: Iterable[str]) -> None:
+        """Make the series exist."""
+        for kind in kinds:
+            self._duration.labels(kind)
+            for status in STATUSES:
+                self._steps.labels(kind, status)
+
+    def step(self, kind: str, status: str, seconds: float) -> None:
+        """Count a try of a step."""
+        self._steps.labels(kind, status).inc()
+        self._duration.labels(kind).observe(seconds)
+
+    def swept(self, resent: int, strays: int, unknown: int) -> None:
+        """Count messages that were missing, and those that were nobody's."""
+        for what, count in zip(SWEEPS, (resent, strays, unknown), strict=True):
+            self._swept.labels(what).inc(count)

@@ -1,0 +1,132 @@
+"""Workflows and functions that a team writes in Python: marked in the packages that WORKFLOW_PACKAGES names.
+
+    @workflow("order.fulfil", version=2)
+    async def fulfil(ctx: WorkflowContext) -> dict: ...
+
+    @function("pricing.quote")
+    async def quote(step: StepCall, *, amount: int) -> int: ...
+
+An execution stays with the version that it began with: keep the old one beside the new as long as some of its
+executions are under way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
+
+__all__ = ["Registry", "WorkflowsUnusable", "function", "found_workflows", "workflow"]
+
+MARK = "__workflow__"
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+
+class WorkflowsUnusable(Exception):
+    """WORKFLOW_PACKAGES names something that cannot be loaded or used; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What a decorator has marked; `version` is 0 for a function."""
+
+    name: str
+    version: int
+    code: Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """What this worker has: workflows by name and version, functions by name."""
+
+    workflows: dict[tuple[str, int], Callable[..., Awaitable[Any]]] = field(default_factory=dict)
+    functions: dict[str, Callable[..., Awaitable[Any]]] = field(default_factory=dict)
+
+    def newest(self, name: str) -> int | None:
+        """Return the newest version of a workflow."""
+        return max((version for known, version in self.workflows if known == name), default=None)
+
+
+def workflow(name: str, *, version: int = 1) -> Callable[[F], F]:
+    """Mark an `async def f(ctx)` as that version of a workflow; raises `WorkflowsUnusable`."""
+    if not name or version < 1:
+        raise WorkflowsUnusable(f"workflow({name!r}, version={version}): needs a name, and a version from 1 on")
+    return _marking(Marked, name, version)
+
+
+def function(name: str) -> Callable[[F], F]:
+    """Mark an `async def f(step, **arguments)` as a function that the step `call` knows by that name."""
+    if not name:
+        raise WorkflowsUnusable("function(): needs a name")
+    return _marking(Marked, name, 0)
+
+
+def found_workflows(packages: Iterable[str]) -> Registry:
+    """Return what is marked in these packages, and in the modules below them.
+
+    Raises `WorkflowsUnusable` for a package without any, one that cannot be imported, and a name that is taken.
+    """
+    found = Registry()
+    for package in packages:
+        marked = list(_marked(package))
+        if not marked:
+            raise WorkflowsUnusable(f"{package} holds no workflow: mark an async function with @workflow('its.name')")
+        for one in marked:
+            _add(found, one)
+    return found
+
+
+def _marking(kind: type[Marked], name: str, version: int) -> Callable[[F], F]:
+    def mark(code: F) -> F:
+        if not inspect.iscoroutinefunction(code):
+            raise WorkflowsUnusable(f"{code!r} must be an `async def` to be a workflow or a function of one")
+        setattr(code, MARK, kind(name, version, code))
+        return code
+
+    return mark
+
+
+def _add(found: Registry, one: Marked) -> None:
+    if one.version:
+        first = found.workflows.setdefault((one.name, one.version), one.code)
+    else:
+        first = found.functions.setdefault(one.name, one.code)
+    if first is not one.code:
+        what = f"version {one.version} of {one.name}" if one.version else one.name
+        raise WorkflowsUnusable(f"{_place(first)} and {_place(one.code)} are both {what}")
+
+
+def _marked(package: str) -> Iterator[Marked]:
+    seen: set[int] = set()
+    for module in _modules(package):
+        for value in vars(module).values():
+            one = inspect.getattr_static(value, MARK, None)
+            if isinstance(one, Marked) and id(one) not in seen:
+                seen.add(id(one))
+                yield one
+
+
+def _modules(package: str) -> Iterator[ModuleType]:
+    root = _imported(package)
+    yield root
+    for _, below, _ in pkgutil.walk_packages(getattr(root, "__path__", ()), f"{root.__name__}."):
+        if not below.endswith(".__main__"):
+            yield _imported(below)
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise WorkflowsUnusable(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _place(code: Any) -> str:
+    return f"{code.__module__}.{code.__qualname__}"
