@@ -45,6 +45,14 @@ class Complaint(NamedTuple):
     line: int | None = None
 
 
+class Mistakes(ValueError):
+    """Raised by the validator of a model's field that found several, each with its place within the field."""
+
+    def __init__(self, complaints: Iterable[Complaint]) -> None:
+        self.complaints = list(complaints)
+        super().__init__("; ".join(complaint.sentence for complaint in self.complaints))
+
+
 class SourceError(Exception):
     """A hand-written file cannot be used. The message has one line a complaint: `file:line: place: what is wrong`."""
 
@@ -187,7 +195,7 @@ def validate(model: type[M], value: Any, place: Place, complaints: list[Complain
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        complaints += [_complaint(detail, model, place) for detail in error.errors()]
+        complaints += [one for detail in error.errors() for one in _complaints(detail, model, place)]
         return None
 
 
@@ -205,6 +213,13 @@ def unknown_key(key: str, known: Sequence[str], also: Sequence[str] = ()) -> str
 def _on_one_line(text: str) -> str:
     """Escape what would break a line or cannot be written: keys and sources may hold anything."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _complaints(detail: ErrorDetails, model: type[BaseModel], place: Place) -> list[Complaint]:
+    found = detail.get("ctx", {}).get("error")
+    if isinstance(found, Mistakes):
+        return [Complaint((*place, *detail["loc"], *one.place), one.sentence) for one in found.complaints]
+    return [_complaint(detail, model, place)]
 
 
 def _complaint(detail: ErrorDetails, model: type[BaseModel], place: Place) -> Complaint:
