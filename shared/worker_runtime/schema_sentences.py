@@ -1,4 +1,4 @@
-"""What is wrong with a value that a JSON Schema describes, in words: fields by their names, never a value, which may be somebody's address."""
+"""What is wrong with a value by its JSON Schema, in words: fields by their names, never what somebody has put there."""
 
 from __future__ import annotations
 

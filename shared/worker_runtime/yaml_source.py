@@ -91,7 +91,7 @@ class Source:
         """Write one complaint with its file and line."""
         where = ".".join(str(part) for part in complaint.place)
         return (
-            f"{self.path}:{self._line_of(complaint)}: {_on_one_line(f'{where}: ' * bool(where) + complaint.sentence)}"
+            f"{self.path}:{self._line_of(complaint)}: {on_one_line(f'{where}: ' * bool(where) + complaint.sentence)}"
         )
 
     def _line_of(self, complaint: Complaint) -> int:
@@ -162,7 +162,7 @@ class Source:
 
     def _not_yaml(self, error: yaml.MarkedYAMLError) -> SourceError:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        return SourceError(f"{self.path}:{line}: is not YAML: {_on_one_line(str(error.problem))}")
+        return SourceError(f"{self.path}:{line}: is not YAML: {on_one_line(str(error.problem))}")
 
 
 def _composed(text: str) -> yaml.Node | None:
@@ -210,7 +210,7 @@ def unknown_key(key: str, known: Sequence[str], also: Sequence[str] = ()) -> str
     return f"unknown key; did you mean {likely}?" if likely else f"unknown key; there are {', '.join(known)}"
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Escape what would break a line or cannot be written: keys and sources may hold anything."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
