@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
 
 import asyncpg
 from prometheus_client import CollectorRegistry
@@ -35,7 +34,7 @@ from workflow_worker.upkeep import Upkeep
 from workflow_worker.worker import HINTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator
 
     from worker_runtime.metrics import QueueMetrics
     from workflow_worker.steps.step import Services
@@ -98,7 +97,7 @@ class Desk:
     async def soon(self, statement: str, *arguments: Any, seconds: float = SECONDS) -> None:
         """Return once the statement says true."""
         async with asyncio.timeout(seconds):
-            while not await self.value(statement, *arguments):
+            while not await self.value(statement, *arguments):  # noqa: ASYNC110  see above
                 await asyncio.sleep(0.02)
 
     @asynccontextmanager
@@ -142,9 +141,6 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self.tasks, *turns, return_exceptions=True)
         self.tasks = []
-
-
-Workflows = "Iterable[Callable[..., Awaitable[Any]]]"
 
 
 def registry_of(*marked: Any) -> Registry:

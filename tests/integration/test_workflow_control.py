@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from workflow_harness import ORGANISATION, Desk, engine
 
+from workflow_harness import ORGANISATION, Desk, engine
 from workflow_worker.execution import StepRetry
 from workflow_worker.registry import workflow
 
