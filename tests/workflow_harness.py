@@ -35,6 +35,7 @@ from workflow_worker.worker import HINTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
 
     from worker_runtime.metrics import QueueMetrics
     from workflow_worker.steps.step import Services
@@ -133,6 +134,16 @@ class Engine:
         self.stop.request(grace_seconds)
         await asyncio.gather(*self.tasks)
         self.tasks = []
+
+    def claim_no_more(self) -> None:
+        self.executions._slots = self.executions._most = 0
+
+    async def freeze(self) -> None:
+        """Be as good as a process that stands still: leases are not renewed, and nothing new is claimed."""
+        self.claim_no_more()
+        self.tasks[0].cancel()
+        await asyncio.wait(self.tasks[:1])
+        self.tasks = self.tasks[1:]
 
     async def vanish(self) -> None:
         """Stop as a killed process does: nothing is given back."""
