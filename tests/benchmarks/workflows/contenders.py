@@ -1,0 +1,125 @@
+"""Who runs workflows here, and how the benchmark starts their programs and asks their tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.workflows.peer_packages import peer_python
+from benchmarks.workflows.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+HERE = Path(__file__).parent
+STARTER_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Somebody with a worker, which is a process, and a program that starts executions.
+
+    `began` asks the tables for the time (seconds since 1970) of the first claim, `finished` for how many have completed.
+    """
+
+    name: str
+    worker: tuple[str, ...]
+    starter: tuple[str, ...]
+    began: str
+    finished: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self, database_url: str, effects: Path) -> dict[str, str]:
+        """Return what both programs are told."""
+        paths = {"PYTHONPATH": str(HERE.parents[1]), "DATABASE_URL": database_url, "EFFECTS": str(effects)}
+        return {**os.environ, **paths, **self.variables}
+
+    def ask(self, task: Task, database_url: str, effects: Path) -> list[Any]:
+        """Let its starter do a task, and return the lines it says."""
+        environment = {**self.environment(database_url, effects), "TASK": json.dumps(asdict(task))}
+        done = subprocess.run(
+            self.starter, env=environment, stdout=subprocess.PIPE, check=True, timeout=STARTER_SECONDS, text=True
+        )
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    @contextmanager
+    def at_work(self, database_url: str, effects: Path) -> Iterator[int]:
+        """Run its worker in the block, and yield the process's id."""
+        log = effects.with_suffix(".log")
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                self.worker, env=self.environment(database_url, effects), stdout=output, stderr=output
+            )
+        try:
+            yield process.pid
+            if process.poll() is not None:
+                raise SystemExit(f"{self.name} ended:\n{log.read_text()}")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def contenders() -> list[Contender]:
+    """Return all of them. Raises InstallFailedError where the peers cannot be had."""
+    dbos, dbos_threads = dbos_twice()
+    return [dbos, dbos_threads, absurd(), ours(), limit()]
+
+
+def ours() -> Contender:
+    """Return the process that a team runs."""
+    return Contender(
+        "ours",
+        (sys.executable, "-m", "workflow_worker"),
+        program("ours_starter"),
+        "SELECT extract(epoch FROM min(started_at)) FROM fw_workflow_executions",
+        "SELECT count(*) FROM fw_workflow_executions WHERE status = 'completed'",
+        {"WORKFLOW_PACKAGES": "benchmarks.workflows.three_steps", "LOG_LEVEL": "error", "QUEUE_CONCURRENCY": "200"},
+    )
+
+
+def dbos_twice() -> list[Contender]:
+    """Return DBOS with workflows that are coroutines, and with such as run in threads."""
+    python = str(peer_python())
+    return [
+        Contender(
+            name,
+            (*program("dbos_worker", python), *arguments),
+            program("dbos_starter", python),
+            "SELECT min(started_at_epoch_ms) / 1000.0 FROM dbos.workflow_status",
+            "SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS'",
+        )
+        for name, arguments in (("DBOS", ()), ("DBOS, threads", ("threads",)))
+    ]
+
+
+def absurd() -> Contender:
+    """Return Absurd, whose SQL comes with its command `absurdctl`."""
+    python = str(peer_python())
+    return Contender(
+        "Absurd",
+        program("absurd_worker", python),
+        program("absurd_starter", python),
+        "SELECT extract(epoch FROM min(first_started_at)) FROM absurd.t_bench",
+        "SELECT count(*) FROM absurd.t_bench WHERE state = 'completed'",
+    )
+
+
+def limit() -> Contender:
+    """Return what PostgreSQL, asyncpg and one Python process allow."""
+    return Contender(
+        "limit",
+        (*program("limit"), "work"),
+        program("limit"),
+        "SELECT extract(epoch FROM min(started_at)) FROM executions",
+        "SELECT count(*) FROM executions WHERE status = 'completed'",
+    )
+
+
+def program(name: str, python: str = sys.executable) -> tuple[str, ...]:
+    return python, str(HERE / f"{name}.py")
