@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.workflows.peer_packages import peer_python
 from benchmarks.workflows.task import Task
+from embedded_stack.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,13 +50,13 @@ class Contender:
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
     @contextmanager
-    def at_work(self, database_url: str, effects: Path) -> Iterator[int]:
+    def at_work(self, database_url: str, redis_url: str, effects: Path) -> Iterator[int]:
         """Run its worker in the block, and yield the process's id."""
         log = effects.with_suffix(".log")
+        ours = {"REDIS_URL": redis_url, "HEALTH_PORT": str(free_port())}
+        environment = self.environment(database_url, effects) | ours
         with log.open("ab") as output:
-            process = subprocess.Popen(
-                self.worker, env=self.environment(database_url, effects), stdout=output, stderr=output
-            )
+            process = subprocess.Popen(self.worker, env=environment, stdout=output, stderr=output)
         try:
             yield process.pid
             if process.poll() is not None:

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +17,26 @@ import psycopg
 
 from benchmarks.workflows.effects import STEPS, Effects
 from benchmarks.workflows.task import Task
-from embedded_stack import PostgresServer
+from embedded_stack import PostgresServer, redis_server
 from embedded_stack.postgres import drop_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from benchmarks.workflows.contenders import Contender
+    from embedded_stack import RedisServer
 
 PATIENCE_SECONDS = 300
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What all contenders have."""
+
+    postgres: PostgresServer
+    redis: RedisServer
 
 
 @dataclass(frozen=True)
@@ -34,13 +44,16 @@ class Place:
     """Where one contender has its turn."""
 
     contender: Contender
-    server: PostgresServer
+    servers: Servers
     url: str
     effects: Effects
 
     def ask(self, role: str, first: int = 0, executions: int = 0, every_seconds: float = 0.0) -> list[Any]:
         task = Task(role, first, executions, every_seconds)
         return self.contender.ask(task, self.url, self.effects.path)
+
+    def at_work(self) -> AbstractContextManager[int]:
+        return self.contender.at_work(self.url, self.servers.redis.url, self.effects.path)
 
     def tell(self, question: str) -> float:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -56,9 +69,9 @@ class Place:
 def measure_throughput(everybody: Sequence[Contender], executions: int, repeats: int) -> list[dict[str, Any]]:
     """Return a row for each contender: medians over the repeats."""
     measured: dict[str, list[dict[str, float]]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder, PostgresServer(Path(folder)) as server:
+    with running_servers() as servers:
         for contender in in_turns(everybody, repeats):
-            with place(contender, server) as here:
+            with place(contender, servers) as here:
                 measured[contender.name].append(worked_off(here, executions))
     rows = [summary(contender.name, measured[contender.name]) for contender in everybody]
     ours = next((row["executionsPerSecond"] for row in rows if row["contender"] == "ours"), 0.0)
@@ -67,10 +80,10 @@ def measure_throughput(everybody: Sequence[Contender], executions: int, repeats:
 
 def measure_latency(everybody: Sequence[Contender], starts: int, every_seconds: float) -> list[dict[str, Any]]:
     """Return a row for each contender: milliseconds from asking for one execution until its first step."""
-    with tempfile.TemporaryDirectory() as folder, PostgresServer(Path(folder)) as server:
+    with running_servers() as servers:
         rows = []
         for contender in everybody:
-            with place(contender, server) as here:
+            with place(contender, servers) as here:
                 rows.append({"contender": contender.name, **waits(here, starts, every_seconds)})
     return rows
 
@@ -81,11 +94,11 @@ def worked_off(here: Place, executions: int) -> dict[str, float]:
     with psycopg.connect(here.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
-    with here.contender.at_work(here.url, here.effects.path) as pid:
+    with here.at_work() as pid:
         await_that(lambda: here.effects.count() > 0, here.contender.name, every=0.002)
-        before = cpu_seconds(pid), cpu_seconds(here.server.pid)
+        before = cpu_seconds(pid), cpu_seconds(here.servers.postgres.pid)
         here.await_finished(executions)
-        ended, after = time.time(), (cpu_seconds(pid), cpu_seconds(here.server.pid))
+        ended, after = time.time(), (cpu_seconds(pid), cpu_seconds(here.servers.postgres.pid))
     here.effects.refuse_all_but(range(executions))
     seconds = ended - here.tell(here.contender.began)
     worker, server = (used - unused for used, unused in zip(after, before, strict=True))
@@ -99,13 +112,13 @@ def worked_off(here: Place, executions: int) -> dict[str, float]:
 
 def waits(here: Place, starts: int, every_seconds: float) -> dict[str, float]:
     """Start one after another while there is nothing else to do."""
-    with here.contender.at_work(here.url, here.effects.path) as pid:
+    with here.at_work() as pid:
         here.ask("backlog", 0, 1)
         here.await_finished(1)  # It is up, and has done it once.
-        before, since = cpu_seconds(pid) + cpu_seconds(here.server.pid), time.monotonic()
+        before, since = cpu_seconds(pid) + cpu_seconds(here.servers.postgres.pid), time.monotonic()
         asked = {line["number"]: line["asked"] for line in here.ask("singles", 1, starts, every_seconds)}
         here.await_finished(1 + starts)
-        used = (cpu_seconds(pid) + cpu_seconds(here.server.pid) - before) / (time.monotonic() - since)
+        used = (cpu_seconds(pid) + cpu_seconds(here.servers.postgres.pid) - before) / (time.monotonic() - since)
     here.effects.refuse_all_but(range(1 + starts))
     began = here.effects.first_steps()
     milliseconds = sorted((began[number] - moment) * 1000 for number, moment in asked.items())
@@ -114,16 +127,24 @@ def waits(here: Place, starts: int, every_seconds: float) -> dict[str, float]:
 
 
 @contextmanager
-def place(contender: Contender, server: PostgresServer) -> Iterator[Place]:
+def running_servers() -> Iterator[Servers]:
+    """Run a PostgreSQL that waits for its disk, and a Redis, for whoever wants one to be there."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        postgres = running.enter_context(PostgresServer(Path(folder) / "postgres"))
+        yield Servers(postgres, running.enter_context(redis_server(Path(folder) / "redis", durable=False)))
+
+
+@contextmanager
+def place(contender: Contender, servers: Servers) -> Iterator[Place]:
     """Make a database and the contender's tables for the length of the block."""
     name = f"bench_{uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder:
-        here = Place(contender, server, server.create_database(name), Effects(Path(folder) / "effects"))
+        here = Place(contender, servers, servers.postgres.create_database(name), Effects(Path(folder) / "effects"))
         here.ask("prepare")
         try:
             yield here
         finally:
-            drop_database(server.url, name)
+            drop_database(servers.postgres.url, name)
 
 
 def in_turns(everybody: Sequence[Contender], turns: int) -> Iterator[Contender]:
