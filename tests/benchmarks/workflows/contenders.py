@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,10 +17,12 @@ from benchmarks.workflows.task import Task
 from embedded_stack.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 HERE = Path(__file__).parent
 STARTER_SECONDS = 300
+PATIENCE_SECONDS = 300
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,48 @@ class Contender:
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
     @contextmanager
-    def at_work(self, database_url: str, redis_url: str, effects: Path) -> Iterator[int]:
-        """Run its worker in the block, and yield the process's id."""
+    def at_work(self, database_url: str, redis_url: str, effects: Path) -> Iterator[AtWork]:
+        """Run its worker in the block."""
         log = effects.with_suffix(".log")
         ours = {"REDIS_URL": redis_url, "HEALTH_PORT": str(free_port())}
         environment = self.environment(database_url, effects) | ours
         with log.open("ab") as output:
             process = subprocess.Popen(self.worker, env=environment, stdout=output, stderr=output)
         try:
-            yield process.pid
-            if process.poll() is not None:
-                raise SystemExit(f"{self.name} ended:\n{log.read_text()}")
+            yield AtWork(process, log)
         finally:
             process.kill()
             process.wait()
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A worker's process."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def await_that(self, condition: Callable[[], bool], every: float = 0.005) -> None:
+        """Raise `SystemExit` with what it said when it has ended, and when it takes too long."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{self.process.args} did not do it:\n{self.log.read_text()[-4000:]}")
+            time.sleep(every)
+
+    def cpu_seconds(self) -> float:
+        """Return what it has computed."""
+        return cpu_seconds(self.process.pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process and its descendants have computed, those included that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    except OSError:  # It ended meanwhile, so that its parent's count has it.
+        return 0.0
+    return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in children)
 
 
 def contenders() -> list[Contender]:

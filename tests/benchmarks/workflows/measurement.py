@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -15,20 +14,18 @@ from uuid import uuid4
 
 import psycopg
 
+from benchmarks.workflows.contenders import cpu_seconds
 from benchmarks.workflows.effects import STEPS, Effects
 from benchmarks.workflows.task import Task
 from embedded_stack import PostgresServer, redis_server
 from embedded_stack.postgres import drop_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from benchmarks.workflows.contenders import Contender
+    from benchmarks.workflows.contenders import AtWork, Contender
     from embedded_stack import RedisServer
-
-PATIENCE_SECONDS = 300
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Place:
         task = Task(role, first, executions, every_seconds)
         return self.contender.ask(task, self.url, self.effects.path)
 
-    def at_work(self) -> AbstractContextManager[int]:
+    def at_work(self) -> AbstractContextManager[AtWork]:
         return self.contender.at_work(self.url, self.servers.redis.url, self.effects.path)
 
     def tell(self, question: str) -> float:
@@ -60,10 +57,10 @@ class Place:
             answer = connection.execute(question.encode()).fetchone()
         return float(answer[0] or 0) if answer else 0.0
 
-    def await_finished(self, executions: int) -> None:
+    def await_finished(self, worker: AtWork, executions: int) -> None:
         """Wait for all effects first: counting rows is no small work for the server."""
-        await_that(lambda: self.effects.count() >= executions * len(STEPS), self.contender.name)
-        await_that(lambda: self.tell(self.contender.finished) >= executions, self.contender.name, every=0.02)
+        worker.await_that(lambda: self.effects.count() >= executions * len(STEPS))
+        worker.await_that(lambda: self.tell(self.contender.finished) >= executions, every=0.02)
 
 
 def measure_throughput(everybody: Sequence[Contender], executions: int, repeats: int) -> list[dict[str, Any]]:
@@ -94,31 +91,31 @@ def worked_off(here: Place, executions: int) -> dict[str, float]:
     with psycopg.connect(here.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
-    with here.at_work() as pid:
-        await_that(lambda: here.effects.count() > 0, here.contender.name, every=0.002)
-        before = cpu_seconds(pid), cpu_seconds(here.servers.postgres.pid)
-        here.await_finished(executions)
-        ended, after = time.time(), (cpu_seconds(pid), cpu_seconds(here.servers.postgres.pid))
+    with here.at_work() as worker:
+        worker.await_that(lambda: here.effects.count() > 0, every=0.002)
+        before = worker.cpu_seconds(), cpu_seconds(here.servers.postgres.pid)
+        here.await_finished(worker, executions)
+        ended, after = time.time(), (worker.cpu_seconds(), cpu_seconds(here.servers.postgres.pid))
     here.effects.refuse_all_but(range(executions))
     seconds = ended - here.tell(here.contender.began)
-    worker, server = (used - unused for used, unused in zip(after, before, strict=True))
+    ours, theirs = (used - unused for used, unused in zip(after, before, strict=True))
     return {
         "executionsPerSecond": executions / seconds,
         "enqueuedPerSecond": executions / enqueued["seconds"],
-        "workerCpuPer1k": worker / executions * 1000,
-        "serverCpuPer1k": server / executions * 1000,
+        "workerCpuPer1k": ours / executions * 1000,
+        "serverCpuPer1k": theirs / executions * 1000,
     }
 
 
 def waits(here: Place, starts: int, every_seconds: float) -> dict[str, float]:
     """Start one after another while there is nothing else to do."""
-    with here.at_work() as pid:
+    with here.at_work() as worker:
         here.ask("backlog", 0, 1)
-        here.await_finished(1)  # It is up, and has done it once.
-        before, since = cpu_seconds(pid) + cpu_seconds(here.servers.postgres.pid), time.monotonic()
+        here.await_finished(worker, 1)  # It is up, and has done it once.
+        before, since = worker.cpu_seconds() + cpu_seconds(here.servers.postgres.pid), time.monotonic()
         asked = {line["number"]: line["asked"] for line in here.ask("singles", 1, starts, every_seconds)}
-        here.await_finished(1 + starts)
-        used = (cpu_seconds(pid) + cpu_seconds(here.servers.postgres.pid) - before) / (time.monotonic() - since)
+        here.await_finished(worker, 1 + starts)
+        used = (worker.cpu_seconds() + cpu_seconds(here.servers.postgres.pid) - before) / (time.monotonic() - since)
     here.effects.refuse_all_but(range(1 + starts))
     began = here.effects.first_steps()
     milliseconds = sorted((began[number] - moment) * 1000 for number, moment in asked.items())
@@ -158,21 +155,3 @@ def summary(name: str, repeats: list[dict[str, float]]) -> dict[str, Any]:
     medians = {key: statistics.median(figures[key] for figures in repeats) for key in repeats[0]}
     rates = [figures["executionsPerSecond"] for figures in repeats]
     return {"contender": name, **medians, "slowest": min(rates), "fastest": max(rates)}
-
-
-def await_that(condition: Callable[[], bool], name: str, every: float = 0.005) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{name} was not done within {PATIENCE_SECONDS} s")
-        time.sleep(every)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return what a process and its descendants have computed, those included that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-    except OSError:  # It ended meanwhile, so that its parent's count has it.
-        return 0.0
-    return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in children)
