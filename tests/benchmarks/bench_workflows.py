@@ -1,7 +1,7 @@
 """Our workflows beside those of DBOS and of Absurd: three steps, everything durable, one PostgreSQL for all.
 
-Contenders take turns; each measurement has a database and processes of its own, and counts every step's effect. What the
-columns mean is in docs/explanation/performance.md.
+Contenders take turns; each measurement has a database and processes of its own, and counts every step's effect. What
+the columns mean is in docs/explanation/performance.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.tables import table
-from benchmarks.workflows.contenders import contenders
+from benchmarks.workflows.contenders import Contender, contenders, contenders_at_rest
 from benchmarks.workflows.measurement import measure_latency, measure_throughput
 
 COLUMNS = {
@@ -40,10 +40,13 @@ COLUMNS = {
 
 def main() -> None:
     arguments = parsed()
-    everybody = [one for one in contenders() if arguments.only in (None, one.name)]
     measure = {
-        "throughput": lambda: measure_throughput(everybody, arguments.executions, arguments.repeats),
-        "latency": lambda: measure_latency(everybody, arguments.starts, arguments.every),
+        "throughput": lambda: measure_throughput(
+            chosen(contenders(), arguments.only), arguments.executions, arguments.repeats
+        ),
+        "latency": lambda: measure_latency(
+            chosen(contenders_at_rest(), arguments.only), arguments.starts, arguments.every
+        ),
     }
     measured: dict[str, list[dict[str, Any]]] = {part: measure[part]() for part in arguments.parts}
     if arguments.json:
@@ -51,6 +54,10 @@ def main() -> None:
         return
     for part, rows in measured.items():
         sys.stdout.write(f"{part}\n{table(rows, COLUMNS[part])}\n")
+
+
+def chosen(everybody: list[Contender], only: str | None) -> list[Contender]:
+    return [one for one in everybody if only in (None, one.name)]
 
 
 def parsed() -> argparse.Namespace:

@@ -8,16 +8,17 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.workflows.peer_packages import peer_python
-from benchmarks.workflows.task import Task
 from embedded_stack.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from benchmarks.workflows.task import Task
 
 HERE = Path(__file__).parent
 STARTER_SECONDS = 300
@@ -29,7 +30,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Contender:
     """Somebody with a worker, which is a process, and a program that starts executions.
 
-    `began` asks the tables for the time (seconds since 1970) of the first claim, `finished` for how many have completed.
+    `began` asks the tables when the first was claimed (seconds since 1970), `finished` how many have completed.
     """
 
     name: str
@@ -79,7 +80,7 @@ class AtWork:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{self.process.args} did not do it:\n{self.log.read_text()[-4000:]}")
+                raise SystemExit(f"{self.process.args!r} did not do it:\n{self.log.read_text()[-4000:]}")
             time.sleep(every)
 
     def cpu_seconds(self) -> float:
@@ -91,7 +92,9 @@ def cpu_seconds(pid: int) -> float:
     """Return what a process and its descendants have computed, those included that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+        children = [
+            child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+        ]
     except OSError:  # It ended meanwhile, so that its parent's count has it.
         return 0.0
     return sum(map(int, fields[11:15])) / TICKS + sum(cpu_seconds(int(child)) for child in children)
@@ -99,8 +102,14 @@ def cpu_seconds(pid: int) -> float:
 
 def contenders() -> list[Contender]:
     """Return all of them. Raises InstallFailedError where the peers cannot be had."""
-    dbos, dbos_threads = dbos_twice()
-    return [dbos, dbos_threads, absurd(), ours(), limit()]
+    return [*dbos_twice(), absurd(), ours(), limit()]
+
+
+def contenders_at_rest() -> list[Contender]:
+    """Return those whose waiting means something: the limit is nobody's worker, and ours may be given a hint."""
+    hinted = ours()
+    hinted = replace(hinted, name="ours, hinted", variables={**hinted.variables, "HINT": "yes"})
+    return [*dbos_twice(), absurd(), ours(), hinted]
 
 
 def ours() -> Contender:

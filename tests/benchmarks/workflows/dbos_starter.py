@@ -1,4 +1,4 @@
-"""Starts executions as an application does that is no DBOS worker itself: by its client, in a transaction of its own."""
+"""Starts executions as an application does that is no DBOS worker: by its client, many in a transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DbosStarter:
-    """Many enqueued in a transaction: `DBOSClient.enqueue` alone would wait for the disk once for each."""
+    """`DBOSClient.enqueue` would wait for the disk once for each."""
 
     async def prepare(self) -> None:
         await launch(listen=False)

@@ -18,7 +18,7 @@ CONNECTIONS = int(os.environ.get("DBOS_CONNECTIONS", "20"))
 THREADS = int(os.environ.get("DBOS_THREADS", "20"))
 
 
-@DBOS.step(name="step")
+@DBOS.step(name="step")  # type: ignore[untyped-decorator]
 async def awaited(number: int, place: int) -> dict[str, Any]:
     return await step(number, place)
 
@@ -30,7 +30,7 @@ async def three(order: dict[str, Any]) -> dict[str, Any]:
     return {"amount": first["amount"] + second["amount"] + third["amount"]}
 
 
-@DBOS.step(name="step in a thread")
+@DBOS.step(name="step in a thread")  # type: ignore[untyped-decorator]
 def called(number: int, place: int) -> dict[str, Any]:
     return step_in_thread(number, place)
 
@@ -55,13 +55,11 @@ async def launch(*, listen: bool) -> None:
     )
     DBOS.listen_queues([QUEUE] if listen else [])
     DBOS.launch()
-    await DBOS.register_queue_async(
-        QUEUE, worker_concurrency=AT_ONCE or None, polling_interval_sec=POLL_SECONDS
-    )
+    await DBOS.register_queue_async(QUEUE, worker_concurrency=AT_ONCE or None, polling_interval_sec=POLL_SECONDS)
 
 
 async def main() -> None:
-    # Launched within a loop, DBOS runs its workflows on that. (uvloop's is no faster here: threads are what it waits for.)
+    # Launched within a loop, DBOS runs its workflows on that. One of uvloop is no faster: its time goes to threads.
     DBOS.workflow(name=WORKFLOW)(three_in_thread if "threads" in sys.argv else three)
     await launch(listen=True)
     await asyncio.Event().wait()

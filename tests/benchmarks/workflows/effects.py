@@ -10,9 +10,11 @@ import struct
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TRACE = struct.Struct("<qqd")
 STEPS = (1, 2, 3)

@@ -1,7 +1,7 @@
 """The physical limit: the same claims, checkpoints and settlements, a hundred executions at a time, and nothing else.
 
-It keeps a step's result before the next step begins and fences each write by the lease, as everybody here does. It has no
-tenants, retries, waits, cancelling, heartbeats or metrics. `limit.py work` is the worker.
+It keeps a step's result before the next step begins and fences each write by the lease, as everybody here does. It has
+no tenants, retries, waits, cancelling, heartbeats or metrics. `limit.py work` is the worker.
 """
 
 from __future__ import annotations

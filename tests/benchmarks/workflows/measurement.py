@@ -1,4 +1,4 @@
-"""Executions a second from a backlog, and how soon a single one begins; one server for all, a database for each turn."""
+"""Executions a second from a backlog, and how soon a single one begins; one server, a database for each turn."""
 
 from __future__ import annotations
 

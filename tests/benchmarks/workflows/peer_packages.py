@@ -58,7 +58,11 @@ def installer(base: str) -> list[str]:
     """Take uv where there is one, or `./dev` has fetched it; else pip."""
     fetched = ROOT / ".cache" / "uv" / "bin" / "uv"
     uv = shutil.which("uv") or (str(fetched) if fetched.exists() else None)
-    return [uv, "pip", "install", "--python", str(PYTHON)] if uv else [base, "-m", "pip", "--python", str(PYTHON), "install"]
+    return (
+        [uv, "pip", "install", "--python", str(PYTHON)]
+        if uv
+        else [base, "-m", "pip", "--python", str(PYTHON), "install"]
+    )
 
 
 def run(*command: str) -> None:

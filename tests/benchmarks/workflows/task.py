@@ -1,7 +1,7 @@
 """What the benchmark asks of a contender's programs, and what they say. It runs in the peers' Python, too: no packages.
 
-A program that starts executions is told a role. `prepare`: make whatever tables there must be. `backlog`: start so many,
-a hundred in a transaction. `singles`: start so many one by one, at moments that no timer could fit.
+A program that starts executions is told a role. `prepare`: make whatever tables there must be. `backlog`: start so
+many, a hundred in a transaction. `singles`: start so many one by one, at moments that no timer could fit.
 """
 
 from __future__ import annotations
