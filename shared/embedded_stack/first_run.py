@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from embedded_stack.sms_server import SmsServer
+    from embedded_stack.workflows import Run
 
 DATA = Path(".data")
 ARRIVAL_SECONDS = 90.0
