@@ -15,7 +15,8 @@ import psycopg
 from yoyo import read_migrations
 from yoyo.backends import PostgresqlPsycopgBackend
 
-from worker_ops.extensions import prepare_cron, prepare_pgmq
+from worker_ops.extensions import prepare_cron, prepare_pgmq, require_schemas
+from worker_ops.migration_error import DatabaseUnreachable, MigrationError
 from worker_ops.vectors import prepare_vectors
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from yoyo.migrations import Migration, MigrationList
+
+__all__ = ["DatabaseUnreachable", "MigrationError", "migrate", "shipped_migrations"]
 
 SOURCE = "package:worker_ops:migrations_sql"
 RECORD = "_yoyo_migration"
@@ -36,14 +39,6 @@ GIVE_UP_SECONDS = 600
 ADVISORY_LOCK = 4_602_519_830_216
 
 
-class MigrationError(Exception):
-    """The database was not brought to the current schema; nothing of the failed migration remains in it."""
-
-
-class DatabaseUnreachable(MigrationError):
-    """The server did not answer or refused the login: nothing was tried."""
-
-
 def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
     """Apply what is missing and return its names; an empty list means the schema was current.
 
@@ -51,6 +46,7 @@ def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
     `postgresql://` URL of a direct connection: a transaction pooler would not hold the lock. Blocks.
     """
     with _connected(database_url) as backend, _exclusive(backend, announce):
+        require_schemas(backend.connection)
         for name, prepare in (("pgmq", prepare_pgmq), ("cron.sql", prepare_cron)):
             _patiently(backend, name, functools.partial(prepare, backend.connection, announce), announce)
         missing = backend.to_apply(shipped_migrations())

@@ -185,6 +185,8 @@ WORKFLOW_SWEPT = CounterMetric(
 WORKFLOW_PURGED = CounterMetric(
     "intelliflow_workflow_purged_total", "Executions, signals and archived messages deleted for their age"
 )
+CRON_RUNS = CounterMetric("intelliflow_cron_runs_total", "Runs of scheduled jobs, by how they ended", ("outcome",))
+CRON_LEADS = GaugeMetric("intelliflow_cron_leads", "1: it is this process that runs the scheduled jobs")
 
 DOCUMENTS = CounterMetric(
     "intelliflow_documents_total", "Attempts at documents, by queue and what became of them", ("queue", "outcome")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("completed", "failed")
 SWEEPS = ("resent", "stray", "unknown")
+RUNS = ("succeeded", "failed", "refused")
 
 
 class WorkflowMetrics:
@@ -25,6 +26,10 @@ class WorkflowMetrics:
         self.purged = catalogue.WORKFLOW_PURGED.register(registry)
         for what in SWEEPS:
             self._swept.labels(what)
+        self._cron_runs = catalogue.CRON_RUNS.register(registry)
+        self.cron_leads = catalogue.CRON_LEADS.register(registry)
+        for outcome in RUNS:
+            self._cron_runs.labels(outcome)
 
     def announce(self, kinds: Iterable[str]) -> None:
         """Make the series exist."""
@@ -42,3 +47,7 @@ class WorkflowMetrics:
         """Count messages that were missing, and those that were nobody's."""
         for what, count in zip(SWEEPS, (resent, strays, unknown), strict=True):
             self._swept.labels(what).inc(count)
+
+    def cron_ran(self, outcome: str) -> None:
+        """Count a run of a scheduled job."""
+        self._cron_runs.labels(outcome).inc()

@@ -49,7 +49,7 @@ def shape(url: str) -> list[tuple[object, ...]]:
 def test_an_empty_database_becomes_current_and_stays_so(empty_database: str) -> None:
     said: list[str] = []
     assert migrate(empty_database, said.append) == ALL
-    assert said == [f"applying {name}" for name in ALL]
+    assert [line for line in said if line.startswith("applying")] == [f"applying {name}" for name in ALL]
     before = shape(empty_database)
     assert migrate(empty_database, say_nothing) == []
     assert shape(empty_database) == before

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker_runtime.bullmq.cron import next_due
+from worker_runtime.cron import next_due
 
 if TYPE_CHECKING:
     from pathlib import Path

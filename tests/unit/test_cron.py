@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_runtime.bullmq.cron import next_due
 from worker_runtime.bullmq.schedules import next_options
+from worker_runtime.cron import next_due
 
 BERLIN = "Europe/Berlin"
 # Half an hour, and in the other half of the year.

@@ -326,7 +326,7 @@ BEGIN
            SET status = 'queued', lease_token = lease_token + 1, lease_owner = NULL, msg_id = NEW.msg_id,
                ready_at = NEW.vt, retry_count = 0, crash_count = 0, round = round + 1,
                completed_at = NULL, next_retry_at = NULL, cancel_requested_at = NULL,
-               replayed_from = NEW.msg_id
+               replayed_from = fw_workflow_executions.msg_id
          WHERE id = (NEW.message->>'execution_id')::uuid AND status = 'failed'
            AND organization_id = coalesce(NEW.message->>'organization_id', organization_id);
     END IF;

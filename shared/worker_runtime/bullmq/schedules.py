@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from worker_runtime.bullmq.claimed import read_integer
-from worker_runtime.bullmq.cron import next_due
 from worker_runtime.bullmq.scripts import now_ms
+from worker_runtime.cron import next_due
 from worker_runtime.redis.connection import PAUSE_AFTER_ERROR_SECONDS, RedisUnavailable
 
 if TYPE_CHECKING:

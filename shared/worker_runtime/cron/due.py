@@ -10,7 +10,7 @@ import bisect
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from worker_runtime.bullmq.cron_pattern import Pattern
+from worker_runtime.cron.pattern import Pattern
 
 NOTHING, SECOND, DAY = timedelta(0), timedelta(seconds=1), timedelta(days=1)
 

@@ -73,6 +73,19 @@ class Pattern:
                 return datetime.combine(day, time(self.hours[0], self.minutes[0], self.seconds[0]))
         raise ValueError("a cron pattern of days that do not exist")
 
+    def latest(self, wall: datetime, after: datetime) -> datetime | None:
+        """Return the last time that fits, not later than `wall` but later than `after`; `None` when there is none."""
+        for distance in range((wall.date() - after.date()).days + 1):
+            day = wall.date() - timedelta(distance)
+            if self._fits(day) and (earlier := self._time_until(time.max if distance else wall.time())):
+                found = datetime.combine(day, earlier)
+                return found if found > after else None
+        return None
+
+    def _time_until(self, end: time) -> time | None:
+        fields = (reversed(self.hours), reversed(self.minutes), reversed(self.seconds))
+        return next((found for found in itertools.starmap(time, itertools.product(*fields)) if found <= end), None)
+
     def _fits(self, day: date) -> bool:
         return day.month in self.months and self.days.include(day)
 
@@ -90,7 +103,8 @@ class Pattern:
 class Days:
     """The two fields for days; `None` is one that says nothing.
 
-    `last` is the month's last day, `lasts` are the weekdays of its last week, `week` is which one of a weekday.
+    `last` is the month's last day, `lasts` are the weekdays of its last week, `week` is which one of a weekday. A
+    day has to be of `both` fields, or of either.
     """
 
     of_month: tuple[int, ...] | None
@@ -98,6 +112,7 @@ class Days:
     last: bool
     lasts: tuple[int, ...]
     week: int
+    both: bool = False
 
     @classmethod
     def read(cls, day: str, weekday: str) -> Days:
@@ -119,7 +134,8 @@ class Days:
         """Whether either field names the day, or neither says anything."""
         if self.of_month is None and self.of_week is None:
             return True
-        return self._by_date(day) or self._by_weekday(day)
+        fits = all if self.both else any
+        return fits((self._by_date(day), self._by_weekday(day)))
 
     def _by_date(self, day: date) -> bool:
         return day.day in (self.of_month or ()) or (self.last and days_left(day) == 0)
