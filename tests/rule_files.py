@@ -11,7 +11,7 @@ from events_worker.effects import PlannedJob
 from events_worker.event import EventJob
 from events_worker.handlers.routing import planned_effects
 from events_worker.rules import load_rules
-from events_worker.yaml_source import SourceError
+from worker_runtime.yaml_source import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

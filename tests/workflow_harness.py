@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
 
 import asyncpg
 from prometheus_client import CollectorRegistry
@@ -35,7 +34,8 @@ from workflow_worker.upkeep import Upkeep
 from workflow_worker.worker import HINTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator
+    from uuid import UUID
 
     from worker_runtime.metrics import QueueMetrics
     from workflow_worker.steps.step import Services
@@ -98,7 +98,7 @@ class Desk:
     async def soon(self, statement: str, *arguments: Any, seconds: float = SECONDS) -> None:
         """Return once the statement says true."""
         async with asyncio.timeout(seconds):
-            while not await self.value(statement, *arguments):
+            while not await self.value(statement, *arguments):  # noqa: ASYNC110  see above
                 await asyncio.sleep(0.02)
 
     @asynccontextmanager
@@ -135,6 +135,16 @@ class Engine:
         await asyncio.gather(*self.tasks)
         self.tasks = []
 
+    def claim_no_more(self) -> None:
+        self.executions._slots = self.executions._most = 0
+
+    async def freeze(self) -> None:
+        """Be as good as a process that stands still: leases are not renewed, and nothing new is claimed."""
+        self.claim_no_more()
+        self.tasks[0].cancel()
+        await asyncio.wait(self.tasks[:1])
+        self.tasks = self.tasks[1:]
+
     async def vanish(self) -> None:
         """Stop as a killed process does: nothing is given back."""
         turns = list(self.executions._turns)
@@ -142,9 +152,6 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self.tasks, *turns, return_exceptions=True)
         self.tasks = []
-
-
-Workflows = "Iterable[Callable[..., Awaitable[Any]]]"
 
 
 def registry_of(*marked: Any) -> Registry:

@@ -26,6 +26,8 @@ from embedded_stack.server import ServerFailedError
 from embedded_stack.stack import Stack, running_stack
 from embedded_stack.terminal import log_warnings_only, say, show
 from embedded_stack.worker_process import WorkerFailedError
+from embedded_stack.workflows import finished_runs, prepare_workflow
+from embedded_stack.workflows import table as workflow_table
 from worker_ops.migrations import MigrationError
 from worker_runtime.redis.connection import RedisError, RedisUnavailable
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from embedded_stack.sms_server import SmsServer
+    from embedded_stack.workflows import Run
 
 DATA = Path(".data")
 ARRIVAL_SECONDS = 90.0
@@ -60,6 +63,7 @@ class Result:
     journeys: list[Journey]
     messages: list[Message]
     documents: list[Document]
+    workflows: list[Run]
     elapsed_ms: int
 
     @property
@@ -73,6 +77,7 @@ class Result:
             ),
             *(f"{one.channel} {one.job_id}: {one.stopped_at}" for one in self.messages if not one.is_complete),
             *(f"{one.name}: {one.stopped_at}" for one in self.documents if not one.is_complete),
+            *(f"workflow of {one.event_id}: {one.stopped_at}" for one in self.workflows if not one.is_complete),
         ]
 
     def as_json(self) -> str:
@@ -87,6 +92,7 @@ class Result:
             "sms": arrived.count("SMS"),
             "webhooks": arrived.count("WEBHOOK"),
             "documents": sum(one.is_complete for one in self.documents),
+            "workflows": sum(one.is_complete for one in self.workflows),
             "elapsedMs": self.elapsed_ms,
         }
         return json.dumps(line, separators=(",", ":"))
@@ -133,6 +139,7 @@ def send_and_follow(stack: Stack) -> Result:
     """Commit the events and wait for what they cause."""
     events, redis_url = sample_events(), stack.variables["REDIS_URL"]
     database_url = stack.variables["DATABASE_URL"]
+    prepare_workflow(database_url)
     say(f"committing {len(events)} events to domain_event_outbox, each in its own transaction")
     say("queueing an SMS, while the company that sends them is out, a webhook, and a PDF, a scan and a DOCX to be read")
     started = time.monotonic()
@@ -146,7 +153,9 @@ def send_and_follow(stack: Stack) -> Result:
     journeys = settled_journeys(redis_url, events, stack.mailbox.messages, seconds=SETTLING_SECONDS)
     messages = settled(redis_url, messages, stack.neighbours, seconds=SETTLING_SECONDS)
     documents = found_documents(database_url, documents, seconds=READING_SECONDS)
-    return Result(journeys, messages, documents, round((time.monotonic() - started) * 1000))
+    starting = [str(event.id) for event in events if event.event_type == "lead.converted"]
+    workflows = finished_runs(database_url, starting, seconds=SETTLING_SECONDS)
+    return Result(journeys, messages, documents, workflows, round((time.monotonic() - started) * 1000))
 
 
 @contextmanager
@@ -173,7 +182,12 @@ def wait_for_mails(stack: Stack, events: Sequence[SampleEvent]) -> None:
 
 def report(result: Result) -> None:
     """Show what travelled where and when, and name what did not arrive."""
-    tables = (table(result.journeys), message_table(result.messages), document_table(result.documents))
+    tables = (
+        table(result.journeys),
+        message_table(result.messages),
+        document_table(result.documents),
+        workflow_table(result.workflows),
+    )
     show("\n" + "\n\n".join(tables) + "\n")
     for sentence in result.missing:
         say(f"did not arrive: {sentence}")
@@ -181,13 +195,14 @@ def report(result: Result) -> None:
 
 def serve(stack: Stack, place: Path) -> None:
     """Keep everything up until told to stop, which is the good end of it. Raises WorkerFailedError when one dies."""
-    events, _, notifications = stack.workers
+    events, _, notifications, _ = stack.workers
     say(f"""\
 Everything stays up until Ctrl-C. Things to try, in another terminal:
   ./dev shell -c 'psql -f shared/embedded_stack/one_lead.sql'         commit an event (edit the file first, or not)
   ls -t '{place / "mails"}'
   ./dev shell -c 'psql -c "TABLE domain_event_outbox ORDER BY position DESC LIMIT 3"'
   ./dev shell -c 'intelliflow documents search "Who pays for repairs?" --tenant first-run'
+  ./dev shell -c 'intelliflow workflow list --org first-run'
   ./dev shell -c 'redis-cli LLEN intelliflow:notifications:email:wait'
   curl {events.url}/health/detailed
   curl {notifications.url}/metrics

@@ -1,4 +1,4 @@
-"""The events of the first run: eight leads enter a CRM, get an owner, and two of them become customers."""
+"""The events of the first run: eight leads enter a CRM, get an owner, and two of them become customers who sign."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SampleEvent:
 
 
 def sample_events() -> list[SampleEvent]:
-    """Make twenty events with new ids, eighteen of which end in a mail."""
+    """Make twenty-two events with new ids, eighteen of which end in a mail and two of which start a workflow."""
     return [event for number, person in enumerate(PEOPLE) for event in _life_of_a_lead(number, *person)]
 
 
@@ -78,6 +78,7 @@ def _life_of_a_lead(number: int, first: str, last: str, company: str) -> list[Sa
         events += [
             SampleEvent("lead.updated", lead, updated, None),
             SampleEvent("lead.converted", lead, converted, "lead-converted-owner"),
+            SampleEvent("contract.signed", lead, {"signedBy": email}, None),
         ]
     return events
 

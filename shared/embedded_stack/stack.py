@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # The runbooks' ports, taken when they are free.
 REDIS_PORT, POSTGRES_PORT = 6379, 5432
-WORKERS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102}
+WORKERS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102, "workflow-worker": 3103}
 SECRET_BYTES = 32
 SENDER = "IntelliFlow <noreply@intelliflow.example>"
 

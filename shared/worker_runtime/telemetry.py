@@ -130,9 +130,9 @@ def _work_span(name: str, carrier: str | None, attributes: Mapping[str, str | in
     provider = _Export.provider
     tracer = None if provider is None else provider.get_tracer("worker_runtime")
     try:
-        with tracer.start_as_current_span(name, attributes=attributes) if tracer else NOTHING:
-            with logs.bound(traceId=current_trace_id()):
-                yield
+        span = tracer.start_as_current_span(name, attributes=attributes) if tracer else NOTHING
+        with span, logs.bound(traceId=current_trace_id()):
+            yield
     finally:
         otel_context.detach(token)
 

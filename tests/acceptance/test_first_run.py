@@ -74,7 +74,7 @@ def test_every_event_is_accounted_for_and_nothing_is_left_behind(folder: Path) -
     *shown, last = output.splitlines()
     result = json.loads(last)
     assert run.returncode == 0, (folder / "stderr").read_text()
-    assert (result["ok"], result["events"], result["emails"]) == (True, 20, 18)
+    assert (result["ok"], result["events"], result["emails"]) == (True, 22, 18)
     assert (result["sms"], result["webhooks"], result["documents"]) == (1, 1, 3)
     assert result["elapsedMs"] > 0
     (sms,) = [line for line in shown if line.startswith("SMS ")]
@@ -91,7 +91,7 @@ def test_runs_of_one_checkout_started_together_do_not_disturb_each_other(folder:
         results = [json.loads(run.communicate(timeout=SECONDS)[0].splitlines()[-1]) for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0, 0]
-    assert [(result["ok"], result["events"], result["emails"]) for result in results] == [(True, 20, 18)] * 3
+    assert [(result["ok"], result["events"], result["emails"]) for result in results] == [(True, 22, 18)] * 3
     data = folder / ".data"
     for place in (data, data / "beside-1", data / "beside-2"):
         assert len(list((place / "mails").glob("*.eml"))) == 18

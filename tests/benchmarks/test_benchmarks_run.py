@@ -116,3 +116,13 @@ def test_documents_are_measured_beside_libraries_and_against_harm() -> None:
     assert measured["ocr"][1]["cer clean"] < 0.1
     (hostile,) = measured["hostile"]
     assert (hostile["documents"], hostile["typedPercent"], hostile["leasesLost"]) == (4, 100, 0)
+
+
+@pytest.mark.timeout(240)
+def test_workflows_are_measured_beside_their_peers() -> None:
+    measured = printed("bench_workflows.py", "--executions", "60", "--repeats", "1", "--starts", "5")
+    peers = ["DBOS", "DBOS, threads", "Absurd"]
+    assert [row["contender"] for row in measured["throughput"]] == [*peers, "ours", "limit"]
+    assert all(row["executionsPerSecond"] > 0 and row["enqueuedPerSecond"] > 0 for row in measured["throughput"])
+    assert [row["contender"] for row in measured["latency"]] == [*peers, "ours", "ours, hinted"]
+    assert all(row["p50Ms"] > 0 for row in measured["latency"])

@@ -18,8 +18,8 @@ from events_worker.handlers.workflows import OrganizationWorkflows
 from events_worker.store import Transactions
 from interop.node_packages import node_packages
 from rule_files import EVENT_ID, effects, event, rules_in
-from worker_runtime.outcome import Done
 from started_workflows import workflows_through
+from worker_runtime.outcome import Done
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,12 +18,12 @@ from events_worker.rules import load_rules
 from events_worker.store import EndpointStore, Transactions
 from notifications_worker.notification import Notification
 from rule_files import event, rules_file
+from started_workflows import workflows_through
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.outcome import DeadLetter, Done
 from worker_runtime.postgres import Database, DatabaseUnavailable
 from worker_runtime.redis.connection import RedisConnection, RedisError
 from worker_runtime.settings import WorkerSettings
-from started_workflows import workflows_through
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from workflow_harness import ORGANISATION, Desk, engine
 
+from workflow_harness import ORGANISATION, Desk, engine
 from workflow_worker.execution import StepRetry
 from workflow_worker.registry import workflow
 
@@ -104,8 +104,7 @@ class TestLeases:
         async with engine(desk.url, gated) as frozen:
             execution = await desk.start("gated")
             await begun()
-            # As good as a process that stands still: its leases are not renewed.
-            frozen.tasks[0].cancel()
+            await frozen.freeze()
             await desk.rows(EXPIRE)
             async with engine(desk.url, gated, name="worker-2"):
                 await desk.soon("SELECT lease_owner = 'worker-2' FROM fw_workflow_executions WHERE id = $1", execution)
@@ -113,7 +112,6 @@ class TestLeases:
                 row = await desk.until(execution, "completed")
             assert effects == {"a": 2, "b": 1}
             assert {step["worker"] for step in await desk.steps(execution)} == {"worker-2"}
-            frozen.tasks = frozen.tasks[1:]
         assert (await desk.execution(execution))["lease_token"] == row["lease_token"]
 
     async def test_leases_are_renewed_while_a_step_lasts(self, desk: Desk) -> None:
@@ -228,7 +226,7 @@ class TestSwitches:
             execution = await desk.start("gated")
             await begun()
             await desk.soon("SELECT worker_running FROM fw_module_settings")
-            stuck.executions._slots = stuck.executions._most = 0
+            stuck.claim_no_more()
             await desk.rows("UPDATE fw_module_settings SET worker_running = false WHERE worker_running = true")
             assert (await desk.execution(execution))["status"] == "queued"
             gates["open"].set()

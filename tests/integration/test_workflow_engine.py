@@ -8,9 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from workflow_harness import ORGANISATION, Desk, engine
 
 from worker_runtime.outcome import PermanentError
+from workflow_harness import ORGANISATION, Desk, engine
 from workflow_worker.context import EffectUnavailable, StepFailed
 from workflow_worker.execution import StepRetry
 from workflow_worker.registry import workflow
@@ -76,7 +76,7 @@ class TestSteps:
         assert await desk.value(MESSAGES) == 0
         assert await desk.value("SELECT count(*) FROM pgmq.a_workflow_execution_queue") == 1
 
-    async def test_of_the_same_name_are_told_apart(self, desk: Desk, effects: Counter[str]) -> None:
+    async def test_of_the_same_name_are_told_apart(self, desk: Desk) -> None:
         async with engine(desk.url, twice):
             row = await desk.until(await desk.start("twice"), "completed")
         assert json.loads(row["result"]) == [{"did": "a"}, {"did": "a#2"}]
@@ -123,7 +123,7 @@ class TestSteps:
         assert effects == {"refuse": 1}
         assert row["last_error"] == "step refuse: NO_SUCH_LEAD: there is none"
 
-    async def test_an_outage_costs_no_attempt(self, desk: Desk, effects: Counter[str]) -> None:
+    async def test_an_outage_costs_no_attempt(self, desk: Desk) -> None:
         @workflow("patient")
         async def patient(ctx: WorkflowContext) -> Any:
             async def wait(step: StepCall) -> Any:

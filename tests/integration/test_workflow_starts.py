@@ -26,12 +26,12 @@ from events_worker.wake_up import EVERY_SECONDS, WakeUp
 from handling_harness import LEAD, Handling
 from outbox_harness import Bench, opened_bench, running
 from rule_files import rules_file
+from started_workflows import executions, save_rule, signals, workflows_through
 from worker_runtime.bullmq.producer import JobQueue
 from worker_runtime.outcome import DeadLetter, Defer, Done
 from worker_runtime.postgres import Database, Listener
 from worker_runtime.redis.connection import RedisUnavailable
 from worker_runtime.settings import WorkerSettings
-from started_workflows import executions, save_rule, signals, workflows_through
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

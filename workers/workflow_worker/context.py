@@ -28,9 +28,10 @@ from workflow_worker.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
     from workflow_worker.execution import Execution
 
-__all__ = ["EffectUnavailable", "StepCall", "StepFailed", "StepUnderWay", "WorkflowContext"]
+__all__ = ["EffectUnavailable", "StepCall", "StepFailed", "WorkflowContext"]
 
 TIMEOUT_SECONDS = 60.0
 MOST_OUTPUT_BYTES = 262_144
@@ -112,8 +113,8 @@ class Desk(Protocol):
     async def may_begin(self, records: Sequence[StepRecord], /) -> None:
         """Return when these records are safe and the next effect may begin.
 
-        Once they are safe, it raises `PutOff` when the worker or the organisation is stopping, and `CancelAsked`. Raises
-        `LeaseLost`.
+        Raises `LeaseLost`; and once they are safe, `PutOff` when the worker or the organisation is stopping, and
+        `CancelAsked`.
         """
         ...
 
@@ -181,7 +182,7 @@ class WorkflowContext:
             raise
         except EffectUnavailable as outage:
             raise PutOff(f"step {step}: {outage}", outage.seconds) from outage
-        except Exception as error:  # noqa: BLE001  a step may fail in any way; the journal keeps which
+        except Exception as error:
             self._desk.step_ended(kind, "failed", time.monotonic() - clock)
             raise self._failed(call, kind, started, error, retry or StepRetry()) from error
         self._desk.step_ended(kind, "completed", time.monotonic() - clock)

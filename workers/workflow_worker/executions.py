@@ -1,4 +1,4 @@
-"""The loop that runs executions: claims what is ready, as many at a time as there are slots, and sees each turn to its end."""
+"""The loop that runs executions: claims what is ready, as far as there are slots, and sees each turn to its end."""
 
 from __future__ import annotations
 
@@ -97,10 +97,11 @@ class Executions:
     def _begin(self, execution: Execution) -> None:
         if execution.crash_count:
             self._metrics.recovered(1)
-        held = Held(execution, lambda: task.cancel())
+        held = Held(execution)
         turn = self._turn_of(held)
-        self._leases.add(held)
         task = asyncio.create_task(self._take(turn), name=f"execution {execution.id}")
+        held.task = task
+        self._leases.add(held)
         self._turns[task] = turn
         task.add_done_callback(self._ended)
 

@@ -13,7 +13,7 @@ from worker_runtime.postgres import DatabaseUnavailable
 from workflow_worker.execution import LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from worker_runtime.loops import StopSignal
@@ -34,17 +34,23 @@ RENEWED_PART = 1 / 3
 class Held:
     """A lease as its holder sees it, by the monotonic clock of this process."""
 
-    def __init__(self, execution: Execution, lose: Callable[[], None]) -> None:
+    def __init__(self, execution: Execution) -> None:
         self.execution = execution
         self.may_go_on = True
         self.cancel_requested = execution.cancel_requested
-        self.lose = lose
+        # The turn, which is cancelled when the lease is lost.
+        self.task: asyncio.Task[None] | None = None
         self.renewed_at = time.monotonic()
 
     @property
     def lease(self) -> Lease:
         """The lease."""
         return self.execution.lease
+
+    def lose(self) -> None:
+        """Interrupt the turn: nothing may be written for it any more."""
+        if self.task is not None:
+            self.task.cancel()
 
     @property
     def is_surely_ours(self) -> bool:

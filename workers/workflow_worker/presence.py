@@ -1,4 +1,4 @@
-"""What the rows of organisations say of the worker: `worker_running`, `worker_last_run_at`, `worker_last_batch_size`."""
+"""What the rows of organisations say of us: `worker_running`, `worker_last_run_at`, `worker_last_batch_size`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
 
-__all__ = ["Registry", "WorkflowsUnusable", "function", "found_workflows", "workflow"]
+__all__ = ["Registry", "WorkflowsUnusable", "found_workflows", "function", "workflow"]
 
 MARK = "__workflow__"
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -58,14 +58,14 @@ def workflow(name: str, *, version: int = 1) -> Callable[[F], F]:
     """Mark an `async def f(ctx)` as that version of a workflow; raises `WorkflowsUnusable`."""
     if not name or version < 1:
         raise WorkflowsUnusable(f"workflow({name!r}, version={version}): needs a name, and a version from 1 on")
-    return _marking(Marked, name, version)
+    return _marking(name, version)
 
 
 def function(name: str) -> Callable[[F], F]:
     """Mark an `async def f(step, **arguments)` as a function that the step `call` knows by that name."""
     if not name:
         raise WorkflowsUnusable("function(): needs a name")
-    return _marking(Marked, name, 0)
+    return _marking(name, 0)
 
 
 def found_workflows(packages: Iterable[str]) -> Registry:
@@ -83,11 +83,12 @@ def found_workflows(packages: Iterable[str]) -> Registry:
     return found
 
 
-def _marking(kind: type[Marked], name: str, version: int) -> Callable[[F], F]:
+def _marking(name: str, version: int) -> Callable[[F], F]:
     def mark(code: F) -> F:
-        if not inspect.iscoroutinefunction(code):
+        is_usable: bool = inspect.iscoroutinefunction(code)
+        if not is_usable:
             raise WorkflowsUnusable(f"{code!r} must be an `async def` to be a workflow or a function of one")
-        setattr(code, MARK, kind(name, version, code))
+        setattr(code, MARK, Marked(name, version, code))
         return code
 
     return mark

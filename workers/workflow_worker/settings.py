@@ -51,6 +51,11 @@ class WorkflowSettings(WorkerSettings):
         """Return what the packages hold; raises `WorkflowsUnusable` as the start would have."""
         return found_workflows(_listed(self.workflow_packages))
 
+    def channels_off(self) -> dict[str, str]:
+        """Return each channel that is switched off, by its queue's key, and what to do about it."""
+        switches = {"SMS": self.enable_sms, "WEBHOOK": self.enable_webhook}
+        return {queue: f"set ENABLE_{queue}=true" for queue, is_on in switches.items() if not is_on}
+
     def notes(self) -> list[str]:
         """See `WorkerSettings`."""
         registry = self.registry()

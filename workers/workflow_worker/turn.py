@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid5
 
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from random import Random
     from uuid import UUID
 
-    from worker_runtime.metrics import WorkflowMetrics
-    from workflow_worker.execution import Ending, Execution
+    from worker_runtime.workflow_metrics import WorkflowMetrics
+    from workflow_worker.execution import Ending
     from workflow_worker.leases import Held, Leases
     from workflow_worker.ledger import Ledger
     from workflow_worker.programs import Programs

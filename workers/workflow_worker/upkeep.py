@@ -11,7 +11,7 @@ from worker_runtime.postgres import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from worker_runtime.loops import StopSignal
-    from worker_runtime.metrics import WorkflowMetrics
+    from worker_runtime.workflow_metrics import WorkflowMetrics
     from workflow_worker.store.upkeep import UpkeepStore
 
 __all__ = ["Upkeep"]

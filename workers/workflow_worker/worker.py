@@ -23,11 +23,13 @@ from workflow_worker.settings import WorkflowSettings
 from workflow_worker.steps.step import Services
 from workflow_worker.store.children import ChildStore
 from workflow_worker.store.claims import ClaimStore
+from workflow_worker.store.cron import CronStore
 from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
 from workflow_worker.store.ledger import LedgerStore
 from workflow_worker.store.presence import PresenceStore
 from workflow_worker.store.upkeep import UpkeepStore
+from workflow_worker.ticker import Ticker
 from workflow_worker.turn import Turn
 from workflow_worker.upkeep import Upkeep
 
@@ -70,11 +72,19 @@ class WorkflowWorker(Worker[WorkflowSettings]):
             registry, definitions = settings.registry(), DefinitionStore(databases.reads)
             await until_answered(functools.partial(definitions.announce, registry.workflows))
             http = await opened.enter_async_context(egress(settings))
-            programs = Programs(definitions, registry, Services(runtime.queue, http, registry.functions))
+            services = Services(runtime.queue, http, registry.functions, settings.channels_off())
+            programs = Programs(definitions, registry, services)
             presence = Presence(PresenceStore(databases.upkeep))
             # Whoever looks after a stop sees that nobody is at work.
             opened.push_async_callback(presence.write)
-            yield [*_running(runtime, databases, programs, presence, hinted), presence, _upkeep(runtime, databases)]
+            schedule = CronStore(url, instance_of(runtime))
+            opened.push_async_callback(schedule.close)
+            yield [
+                *_running(runtime, databases, programs, presence, hinted),
+                presence,
+                _upkeep(runtime, databases),
+                Ticker(schedule, runtime.metrics.workflows),
+            ]
 
 
 @dataclass(frozen=True)
@@ -95,9 +105,7 @@ def _running(
     presence: Presence,
     hinted: asyncio.Event,
 ) -> Sequence[Loop]:
-    settings = runtime.settings
-    # Another process on the same host and with the same number has another token.
-    instance = f"{runtime.health.identity.instance}:{runtime.token[:8]}"
+    settings, instance = runtime.settings, instance_of(runtime)
     leases = Leases(LeaseStore(databases.leases))
     turn_of = functools.partial(
         Turn,
@@ -119,6 +127,11 @@ def _running(
         hinted=hinted,
     )
     return [leases, executions]
+
+
+def instance_of(runtime: Runtime[WorkflowSettings]) -> str:
+    """Name this process: another on the same host and with the same number has another token."""
+    return f"{runtime.health.identity.instance}:{runtime.token[:8]}"
 
 
 def _upkeep(runtime: Runtime[WorkflowSettings], databases: _Databases) -> Loop:

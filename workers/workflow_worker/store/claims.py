@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker_runtime.postgres import Database
     from workflow_worker.execution import Execution, StepRecord
 
-__all__ = ["Claims", "ClaimStore"]
+__all__ = ["ClaimStore", "Claims"]
 
 SCHEDULED = "SELECT fw_workflows_scheduled()"
 # From one organisation to the next by the index, however many rows each has; with when its first one is ready.
@@ -61,7 +61,8 @@ CLAIM = f"""
       FROM near CROSS JOIN LATERAL (
            SELECT id, status, started_at, ready_at FROM fw_workflow_executions AS execution
             WHERE execution.organization_id = near.organization_id AND {ACTIVE} AND execution.ready_at <= now()
-            ORDER BY execution.ready_at LIMIT least(near.room, near.share)::integer FOR NO KEY UPDATE SKIP LOCKED) AS one
+            ORDER BY execution.ready_at LIMIT least(near.room, near.share)::integer
+              FOR NO KEY UPDATE SKIP LOCKED) AS one
 ), turn AS (
     SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY ready_at) AS number FROM candidate
 ), place AS (

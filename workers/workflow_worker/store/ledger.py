@@ -223,7 +223,7 @@ def _line(execution: Execution, record: StepRecord) -> tuple[Any, ...]:
     )
 
 
-def _end(write: Write) -> tuple[Any, ...]:
+def _end(write: Write) -> tuple[Any, ...]:  # noqa: PLR0911  one for each way in which a turn ends
     """Return (id, status, ready_at, seconds, over, result, error, retry_count, attempted)."""
     key, failures = write.execution.id, 0 if write.progressed else write.execution.retry_count
     match write.ending:

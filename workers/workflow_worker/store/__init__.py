@@ -1,0 +1,1 @@
+"""The only files of this worker with SQL in them."""
