@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from events_worker.effects import PlannedJob
 from events_worker.event import EventJob
-from events_worker.handlers.routing import planned_jobs
+from events_worker.handlers.routing import planned_effects
 from events_worker.rules import load_rules
 from worker_runtime.yaml_source import SourceError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from events_worker.actions.action import PlannedJob
+    from events_worker.effects import Effect
     from events_worker.endpoints import Endpoint
     from events_worker.rule import Rule
     from events_worker.rules import Surroundings
@@ -47,8 +48,12 @@ class NobodyRegistered:
         return ()
 
 
+def effects(rules: Sequence[Rule], of: EventJob) -> list[Effect]:
+    return asyncio.run(planned_effects(rules, of, NobodyRegistered()))
+
+
 def made(rules: Sequence[Rule], of: EventJob) -> list[PlannedJob]:
-    return asyncio.run(planned_jobs(rules, of, NobodyRegistered()))
+    return [effect for effect in effects(rules, of) if isinstance(effect, PlannedJob)]
 
 
 def rules_in(path: Path) -> list[Rule]:

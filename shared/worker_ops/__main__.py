@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, NoReturn
 import asyncpg
 import structlog
 
-from worker_ops import contracts, deliveries, dlq, doctor, documents, endpoints, outbox, person, suppressions, template
+from worker_ops import (
+    contracts,
+    deliveries,
+    dlq,
+    doctor,
+    documents,
+    endpoints,
+    outbox,
+    person,
+    suppressions,
+    template,
+    workflow,
+)
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.migrations import DatabaseUnreachable, MigrationError, migrate
 from worker_ops.output import add_output, say, write_rows
@@ -99,7 +111,19 @@ def _parser() -> argparse.ArgumentParser:
     queues = commands.add_parser("queues", help="show how full every queue is")
     add_output(queues)
     queues.set_defaults(command=_queues)
-    for room in (outbox, dlq, deliveries, documents, suppressions, person, endpoints, template, doctor, contracts):
+    for room in (
+        outbox,
+        dlq,
+        workflow,
+        deliveries,
+        documents,
+        suppressions,
+        person,
+        endpoints,
+        template,
+        doctor,
+        contracts,
+    ):
         room.register(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""`intelliflow dlq`: every dead letter there is, by queue and by what it died of.
+"""`intelliflow dlq`: every dead letter there is, by queue and by what it died of, those of workflows among them.
 
 A dead event is a row of the outbox and, if it was ever published, a failed job too: it counts once, as the row.
 """
@@ -14,8 +14,10 @@ from events_worker.turns import is_event_id
 from worker_ops.exit_codes import ExitCode
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.servers import opened_database, opened_redis
+from worker_ops.workflow.dead_store import DeadStore
 from worker_runtime.bullmq.inspection import failed_jobs
 from worker_runtime.health_board import timestamp
+from worker_runtime.redaction import redact
 from worker_runtime.settings.queues import QUEUES
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ if TYPE_CHECKING:
     from worker_runtime.settings import WorkerSettings
 
 LONGEST_CODE = 64
+# As the metrics name it: its dead letters are in workflow_dlq.
+WORKFLOWS = "workflow_execution_queue"
 DEAD = "dead_letter"
 
 
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "dlq", help="show the dead letters of every queue and of the outbox, by what they died of"
+        "dlq", help="show the dead letters of every queue, of the outbox and of workflows, by what they died of"
     )
     add_output(parser)
     parser.set_defaults(command=lambda asked, settings: asyncio.run(_dlq(asked, settings)))
@@ -59,12 +63,13 @@ async def _dlq(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
     piles: Piles = {}
     async with opened_redis(settings) as redis:
         if settings.database_url is None:
-            say("DATABASE_URL is not set: events that could not be published are not among these")
+            say("DATABASE_URL is not set: events that could not be published, and workflows, are not among these")
             await add_queues(piles, redis, settings, None)
         else:
             async with opened_database(settings) as database:
                 await add_outbox(piles, settings.queue_name("EVENTS").label, DeadLetterStore(database))
                 await add_queues(piles, redis, settings, database)
+                await add_workflows(piles, DeadStore(database))
     write_rows([_row(*place, pile) for place, pile in sorted(piles.items(), key=_largest_first)], asked.output)
     return ExitCode.OK
 
@@ -87,6 +92,13 @@ async def add_queues(piles: Piles, redis: RedisConnection, settings: WorkerSetti
 async def _not_events(page: Sequence[FailedJob], store: DeadLetterStore) -> list[FailedJob]:
     statuses = await store.statuses([job.id for job in page if is_event_id(job.id)])
     return [job for job in page if statuses.get(job.id) != DEAD]
+
+
+async def add_workflows(piles: Piles, store: DeadStore) -> None:
+    """Count the executions that failed for good."""
+    for group in await store.groups():
+        oldest = group["oldest"].timestamp() * 1000
+        add(piles, WORKFLOWS, Pile(group["count"], oldest, group["example"], redact(group["error"])))
 
 
 def add(piles: Piles, label: str, more: Pile) -> None:

@@ -162,6 +162,13 @@ OUTBOX_RELAY_ERRORS = CounterMetric(
     "intelliflow_outbox_relay_errors_total", "Batches put off because a server was out", ("dependency",)
 )
 
+WORKFLOW_EVENT_STARTS = CounterMetric(
+    "intelliflow_workflow_event_starts_total",
+    "Workflows started by events: started, repeated (were before), refused (no such workflow, or its `when` failed)",
+    ("outcome",),
+)
+WORKFLOW_EVENT_SIGNALS = CounterMetric("intelliflow_workflow_event_signals_total", "Events passed on to workflows")
+
 _DELIVERY = ("channel", "provider", "outcome")
 DELIVERIES = CounterMetric("intelliflow_delivery_total", "Deliveries tried, by how they ended", _DELIVERY)
 DELIVERY_DURATION = HistogramMetric(

@@ -86,6 +86,11 @@ class Metrics:
         return OutboxMetrics(self.registry)
 
     @cached_property
+    def workflow_starts(self) -> WorkflowStartMetrics:
+        """Those of workflows started by events; a process that never asks does not export them."""
+        return WorkflowStartMetrics(self.registry)
+
+    @cached_property
     def delivery(self) -> DeliveryMetrics:
         """The channels' metrics; a process that never asks does not export them."""
         return DeliveryMetrics(self.registry)
@@ -271,6 +276,19 @@ class OutboxMetrics:
         self.takeovers = catalogue.OUTBOX_TAKEOVERS.register(registry)
         errors = catalogue.OUTBOX_RELAY_ERRORS.register(registry)
         self.relay_errors = {dependency: errors.labels(dependency) for dependency in ("postgres", "redis")}
+
+
+class WorkflowStartMetrics:
+    """Those of workflows that events start and signal."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        starts = catalogue.WORKFLOW_EVENT_STARTS.register(registry)
+        self._counters = {outcome: starts.labels(outcome) for outcome in ("started", "repeated", "refused")}
+        self._counters["signalled"] = catalogue.WORKFLOW_EVENT_SIGNALS.register(registry)
+
+    def counted(self, outcome: str, count: int) -> None:
+        """Count starts that were `started`, `repeated` or `refused`, or events that were `signalled`."""
+        self._counters[outcome].inc(count)
 
 
 class DeliveryMetrics:

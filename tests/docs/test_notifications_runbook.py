@@ -29,7 +29,7 @@ def first_column(heading: str) -> set[str]:
     """The names in the first column of the table with that heading."""
     table = RUNBOOK.partition(f"| {heading} |")[2].partition("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines()[2:]]
-    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    return {name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
 
 
 def test_every_state_and_outcome_is_explained() -> None:

@@ -11,7 +11,7 @@ import pytest
 from engine_harness import until
 from events_worker.contracts import load_contracts
 from events_worker.dead_letters import DeadLetters, Pace, PayloadRefused, refuse_payload
-from events_worker.store import DeadLetterStore, Edit, Selection, Standing, Turn, UpkeepStore
+from events_worker.store import DeadLetterStore, Edit, Selection, Standing, UpkeepStore
 from outbox_harness import EVENTS, Bench, Instance, opened_bench
 from worker_runtime.loops import StopSignal
 
@@ -119,7 +119,8 @@ async def test_a_retried_event_runs_again_with_its_receipts_and_its_history(
         assert [(letter.id, letter.archived, letter.blocks) for letter in letters] == [(event_id, in_archive, blocks)]
         assert await room(bench, instance).retry([event_id], ANN) == {event_id: "retried"}
         await until(lambda: holds(bench.waiting(), [event_id]))
-        assert await instance.turns.begin(event_id) == Turn(Standing.UNDER_WAY, frozenset({"done"}))
+        turn = await instance.turns.begin(event_id)
+        assert (turn.standing, turn.finished, turn.dead_reason) == (Standing.UNDER_WAY, frozenset({"done"}), None)
         row = await bench.row(event_id)
         assert (row["status"], row["retry_count"], row["position"], row["last_error"]) == (
             "processed",

@@ -103,6 +103,24 @@ def test_the_rules_are_those_the_worker_would_have(terminal: Terminal) -> None:
     assert (row["rule"], row["jobs"][0]["queue"]) == ("mine", "{acme}:notifications:email")
 
 
+def test_workflows_are_told_beside_the_jobs(terminal: Terminal) -> None:
+    start = "{name: start, event: lead.created, workflow: {start: follow-up, key: payload.leadId, input: {a: payload.email}}}"
+    signal = "{name: tell, event: lead.created, workflow: {signal: greeted, correlation: payload.leadId}}"
+    path = rules_file(terminal.folder, [start, signal, notify("mail")])
+    event = terminal.event(eventId=EVENT_ID)
+    started, told, mailed = terminal.rows(event, "--rules", str(path))
+    execution_id = str(uuid5(uuid5(UUID(EVENT_ID), "start"), "workflow"))
+    assert started["jobs"] == told["jobs"] == mailed["workflows"] == []
+    assert started["workflows"] == [
+        {"start": "follow-up", "executionId": execution_id, "key": "l-1", "payload": {"a": "***@example.com"}}
+    ]
+    (told,) = told["workflows"]
+    assert (told["signal"], told["correlation"], told["payload"]["leadId"]) == ("greeted", "l-1", "l-1")
+    _, output = terminal.dry_run(event, "--rules", str(path))
+    assert f"\nstart follow-up executionId {execution_id} key l-1\n{{\n" in output
+    assert "\nsignal greeted correlation l-1\n{\n" in output
+
+
 def test_where_one_rule_fails_no_job_is_made(terminal: Terminal) -> None:
     path = rules_file(terminal.folder, [notify("good"), notify("bad", recipient="{email: payload.boss}")])
     code, output = terminal.dry_run(terminal.event(), "--rules", str(path), "-o", "ndjson")
@@ -110,7 +128,7 @@ def test_where_one_rule_fails_no_job_is_made(terminal: Terminal) -> None:
     assert code is ExitCode.FAILED
     assert [(row["rule"], row["applies"], row["jobs"]) for row in rows] == [("good", "yes", []), ("bad", "fails", [])]
     assert rows[1]["why"] == "recipient.email: `payload.boss`: there is no field boss"
-    assert terminal.said == "the event would be a dead letter (RULE_FAILED), and none of its jobs would be made\n"
+    assert terminal.said == "the event would be a dead letter (RULE_FAILED), and nothing would be made of it\n"
 
 
 def test_secrets_and_signed_addresses_are_not_shown(terminal: Terminal) -> None:

@@ -174,6 +174,7 @@ def test_several_packages_and_entry_points_are_named_with_commas(check: Check) -
         (f"{ON}@on('*', timeout_seconds=61)\nasync def f(e, c): ...\n", "timeout_seconds=61 must be above 0 and at"),
         (LOUD, "crm.f has a decorator above @on, which would not run: put @on first"),
         (GOOD.replace("good", "routing"), "crm.routing: routing is the rules' own name: give it another by name="),
+        (GOOD.replace("good", "workflows"), "crm.workflows: workflows is the workflows' own name: give it another by"),
         ("", "crm holds no handler"),
     ],
     ids=lambda part: "" if "\n" in part else part[:40],

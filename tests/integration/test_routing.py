@@ -23,6 +23,7 @@ from worker_runtime.outcome import DeadLetter, Done
 from worker_runtime.postgres import Database, DatabaseUnavailable
 from worker_runtime.redis.connection import RedisConnection, RedisError
 from worker_runtime.settings import WorkerSettings
+from started_workflows import workflows_through
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,7 +87,8 @@ async def opened_desk(redis_url: str, database_url: str, path: Path) -> AsyncIte
     try:
         async with Database(database_url) as database, Transactions(database_url, 1) as transactions:
             endpoints = RememberedEndpoints(EndpointStore(database), monotonic=lambda: seconds[0])
-            routing = Routing(load_rules(path).rules, queues(redis), endpoints)
+            workflows = workflows_through(transactions)
+            routing = Routing(load_rules(path).rules, queues(redis), endpoints, workflows)
             yield Desk(database, redis, routing, transactions, seconds)
     finally:
         await redis.close()

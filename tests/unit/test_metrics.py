@@ -37,6 +37,7 @@ def everything() -> Metrics:
     metrics.isolation.announce(("read",), ("ok", "CRASH"))
     metrics.embedding.announce("local")
     assert metrics.outbox
+    assert metrics.workflow_starts
     return metrics
 
 

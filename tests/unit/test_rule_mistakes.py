@@ -51,7 +51,19 @@ MAIL = "channel: EMAIL, recipient: {email: payload.email}, body: hi"
         (f"{{{GOOD}, ingest: }}", "rules.0.ingest.documentId: is missing"),
         (f"{{{GOOD}, ingest: {{options: {{ocr: no}}}}}}", "rules.0.ingest.options.ocr: Input should be 'auto', "),
         (f"{{{GOOD}, webhook: {{url: x}}}}", "rules.0.webhook.url: unknown key; there are source, priority"),
-        (f"{{{GOOD}, workflow: {{begin: x}}}}", "rules.0.workflow.start: is missing"),
+        (f"{{{GOOD}, workflow: {{begin: x}}}}", "rules.0.workflow.begin: unknown key; there are start, input, key, "),
+        (f"{{{GOOD}, workflow: }}", "rules.0.workflow: needs either start (with input and key) or signal (with "),
+        (f"{{{GOOD}, workflow: {{start: x, signal: y}}}}", "rules.0.workflow: needs either start (with input and key)"),
+        (f"{{{GOOD}, workflow: {{start: x, data: {{}}}}}}", "rules.0.workflow: has data, which start does not take"),
+        (
+            f"{{{GOOD}, workflow: {{signal: x, key: payload.a, input: {{}}}}}}",
+            "rules.0.workflow: has input, key, which signal does not take",
+        ),
+        (f"{{{GOOD}, workflow: {{signal: x}}}}", "rules.0.workflow: correlation is missing: it tells which executions"),
+        (
+            f"{{{GOOD}, workflow: {{start: x, input: {{a: paylod.x}}}}}}",
+            "rules.0.workflow.input.a: `paylod.x`: unknown name",
+        ),
         (
             f"{{{GOOD}, job: {{task: x, arguments: {{a: paylod.x}}}}}}",
             "rules.0.job.arguments.a: `paylod.x`: unknown name",
@@ -82,7 +94,6 @@ def test_a_rule_says_something_to_somebody(tmp_path: Path, changes: dict[str, An
 @pytest.mark.parametrize(
     ("action", "worker"),
     [
-        ("workflow: {start: onboarding, input: {lead: payload.leadId}}", "workflow-worker"),
         ("job: {task: sync}", "jobs-worker"),
     ],
 )

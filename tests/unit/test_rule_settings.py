@@ -41,7 +41,7 @@ def test_the_shipped_rules_need_no_switch_and_earn_no_warning() -> None:
 
 
 def test_whatever_is_wrong_is_told_with_every_other_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = rules_file(tmp_path, [HOOK, TEXT, READ, "{name: start, event: lead.created, workflow: {start: w}}"])
+    path = rules_file(tmp_path, [HOOK, TEXT, READ, "{name: start, event: lead.created, job: {task: w}}"])
     given(monkeypatch, path, OUTBOX_BATCH_SIZE="0", ENABLE_TEXT_EXTRACTION="false")
     monkeypatch.delenv("DATABASE_URL")
     lines = problems()
@@ -50,7 +50,7 @@ def test_whatever_is_wrong_is_told_with_every_other_problem(monkeypatch: pytest.
         f"{path}:2: rules.0.webhook: WEBHOOK is switched off: set ENABLE_WEBHOOK=true or remove the rule",
         f"{path}:3: rules.1: SMS is switched off: set ENABLE_SMS=true or remove the rule",
         f"{path}:4: rules.2.ingest: TEXT_EXTRACTION is switched off: set ENABLE_TEXT_EXTRACTION=true or remove",
-        f"{path}:5: rules.3.workflow: rule start needs the workflow-worker, which this version lacks: remove",
+        f"{path}:5: rules.3.job: rule start needs the jobs-worker, which this version lacks: remove",
     ):
         assert complaint in told
     assert any(line.startswith("DATABASE_URL is not set") for line in lines)

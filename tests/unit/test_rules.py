@@ -8,8 +8,9 @@ from uuid import UUID, uuid5
 import pytest
 
 from events_worker.actions.action import RuleFailed
+from events_worker.effects import PlannedSignal, PlannedStart
 from events_worker.rules import SHIPPED
-from rule_files import EVENT_ID, event, made, notify, rules_file, rules_in
+from rule_files import EVENT_ID, effects, event, made, notify, rules_file, rules_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +126,49 @@ class TestIngest:
         with pytest.raises(RuleFailed) as failure:
             made(rules, event("document.uploaded", **DOCUMENT | payload))
         assert str(failure.value) == f"rule read: {complaint}"
+
+
+class TestWorkflow:
+    ID = str(uuid5(uuid5(UUID(EVENT_ID), "flow"), "workflow"))
+
+    def planned(self, tmp_path: Path, written: str, **payload: Any) -> Any:
+        rules = rules_in(rules_file(tmp_path, [f"{{name: flow, event: '*', workflow: {{{written}}}}}"]))
+        (effect,) = effects(rules, event("order.created", **payload))
+        return effect
+
+    def test_a_start_is_given_the_event_unless_the_rule_says_what(self, tmp_path: Path) -> None:
+        start = self.planned(tmp_path, "start: follow-up", total=5)
+        assert start == PlannedStart(self.ID, "t-1", "follow-up", start.given, "flow")
+        assert start.given["event"]["eventType"] == "order.created"
+        assert (start.given["payload"], start.given["metadata"]["correlationId"]) == ({"total": 5}, "c-1")
+        chosen = self.planned(
+            tmp_path, "start: follow-up, input: {order: payload.id, by: payload.by or none}, key: payload.id", id="o-1"
+        )
+        assert chosen == PlannedStart(self.ID, "t-1", "follow-up", {"order": "o-1", "by": None}, "flow", "o-1")
+        assert self.planned(tmp_path, "start: follow-up, input: {}").given == {}
+
+    def test_a_signal_has_the_payload_unless_the_rule_says_what(self, tmp_path: Path) -> None:
+        signal = self.planned(tmp_path, "signal: paid, correlation: payload.invoice", invoice=4711)
+        assert signal == PlannedSignal(self.ID, "t-1", "paid", "4711", {"invoice": 4711}, "flow")
+        written = "signal: paid, correlation: event.aggregateId, data: {sum: payload.sum}"
+        assert self.planned(tmp_path, written, sum=1.5) == PlannedSignal(
+            self.ID, "t-1", "paid", "l-1", {"sum": 1.5}, "flow"
+        )
+
+    @pytest.mark.parametrize(
+        ("written", "complaint"),
+        [
+            ("start: x, input: {a: payload.a}", "input.a: `payload.a`: there is no field a"),
+            ("start: x, key: payload.flag", "key: `payload.flag`: is empty or not a text"),
+            ("signal: x, correlation: payload.a", "correlation: `payload.a`: there is no field a"),
+            ("signal: x, correlation: \"' '\"", "correlation: `' '`: is empty or not a text"),
+            ("signal: x, correlation: payload.flag, data: {}", "correlation: `payload.flag`: is empty or not a text"),
+        ],
+    )
+    def test_an_event_that_does_not_fit(self, tmp_path: Path, written: str, complaint: str) -> None:
+        with pytest.raises(RuleFailed) as failure:
+            self.planned(tmp_path, written, flag=True)
+        assert str(failure.value) == f"rule flow: {complaint}"
 
 
 class TestSeveralActions:

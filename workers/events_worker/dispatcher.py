@@ -90,7 +90,7 @@ class Dispatcher:
             return await self._replay(readable, readable.replay, asked_at)
         if turn.standing is Standing.UNKNOWN:
             return composed(await self._run_all(readable, asked_at, receipts=False))
-        return await self._with_receipts(job, readable, turn.finished, asked_at)
+        return await self._with_receipts(job, readable, turn.left_out, asked_at)
 
     def _readable(self, event: EventJob) -> EventJob | DeadLetter:
         """Return the event as handlers know it, in the newest version of its contract, or why nobody can."""
@@ -102,9 +102,9 @@ class Dispatcher:
                 return event.read_as(version, payload)
 
     async def _with_receipts(
-        self, job: Job[EventJob], event: EventJob, finished: frozenset[str], asked_at: float
+        self, job: Job[EventJob], event: EventJob, left_out: frozenset[str], asked_at: float
     ) -> Outcome:
-        outcomes = await self._run_all(event, asked_at, finished, receipts=True)
+        outcomes = await self._run_all(event, asked_at, left_out, receipts=True)
         outcome = composed(outcomes)
         if isinstance(outcome, Done) and is_stale(asked_at) and await is_surely_lost(job):
             # The end is for whoever has the job now: what follows may not begin while he is at it.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from events_worker.actions.action import PlannedJob
+    from events_worker.effects import Effect
     from events_worker.endpoints import EndpointDirectory
     from events_worker.event import EventJob
     from events_worker.rule import Rule
@@ -25,15 +25,15 @@ class Verdict:
     rule: Rule
     applies: Literal["yes", "no", "fails"]
     why: str = ""
-    jobs: Sequence[PlannedJob] = ()
+    effects: Sequence[Effect] = ()
 
 
 async def rehearse(rules: Sequence[Rule], event: EventJob, endpoints: EndpointDirectory) -> list[Verdict]:
-    """Ask every rule, adding nothing anywhere. As in earnest, one that fails takes the jobs of all others with it."""
+    """Ask every rule, doing nothing. As in earnest, one that fails takes what all others do with it."""
     names = names_of(event)
     verdicts = [await _verdict(rule, event, names, endpoints) for rule in rules]
     if any(verdict.applies == "fails" for verdict in verdicts):
-        return [replace(verdict, jobs=()) for verdict in verdicts]
+        return [replace(verdict, effects=()) for verdict in verdicts]
     return verdicts
 
 
@@ -41,6 +41,6 @@ async def _verdict(rule: Rule, event: EventJob, names: Mapping[str, Any], endpoi
     try:
         if not rule.applies(event.event_type, names):
             return Verdict(rule, "no", rule.objection(event.event_type, names))
-        return Verdict(rule, "yes", jobs=await rule.jobs(event, names, endpoints))
+        return Verdict(rule, "yes", effects=await rule.effects(event, names, endpoints))
     except RuleFailed as failure:
         return Verdict(rule, "fails", str(failure).removeprefix(f"rule {rule.name}: "))

@@ -1,4 +1,4 @@
-"""One routing rule, ready to be applied: when it applies, why it does not, and the jobs it makes."""
+"""One routing rule, ready to be applied: when it applies, why it does not, and what it makes of an event."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from worker_runtime.event_patterns import matches
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from events_worker.actions.action import Action, PlannedJob
+    from events_worker.actions.action import Action
     from events_worker.conditions import Condition
+    from events_worker.effects import Effect
     from events_worker.endpoints import EndpointDirectory
     from events_worker.event import EventJob
 
@@ -32,7 +33,7 @@ class Rule:
     actions: Mapping[str, Action]
 
     def applies(self, event_type: str, names: Mapping[str, Any]) -> bool:
-        """Tell whether the event makes jobs by this rule; raises `RuleFailed` when the condition has no answer."""
+        """Tell whether the rule is for the event; raises `RuleFailed` when the condition has no answer."""
         if not matches(self.pattern, event_type):
             return False
         try:
@@ -46,7 +47,7 @@ class Rule:
             return f"it is for {self.pattern}"
         return self.condition.false_because(names)
 
-    async def jobs(self, event: EventJob, names: Mapping[str, Any], endpoints: EndpointDirectory) -> list[PlannedJob]:
-        """Return the jobs of all its actions, without adding them; raises `RuleFailed` when the event does not fit."""
+    async def effects(self, event: EventJob, names: Mapping[str, Any], endpoints: EndpointDirectory) -> list[Effect]:
+        """Return what all its actions would do, undone; raises `RuleFailed` when the event does not fit."""
         occasion = Occasion(self.name, event, names, endpoints)
-        return [job for action in self.actions.values() for job in await action.jobs(occasion)]
+        return [effect for action in self.actions.values() for effect in await action.effects(occasion)]

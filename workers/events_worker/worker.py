@@ -33,9 +33,13 @@ from events_worker.store import (
     Transactions,
     TurnStore,
     UpkeepStore,
+    WakeUpStore,
+    WorkflowStore,
 )
 from events_worker.turns import Turns
 from events_worker.upkeep import Upkeep
+from events_worker.wake_up import WakeUp
+from events_worker.workflows import Workflows
 from worker_runtime.postgres import BY_INDEX, Database, Listener, require_postgres
 from worker_runtime.postgres.start import until_answered
 from worker_runtime.worker import Worker
@@ -52,11 +56,15 @@ log = structlog.get_logger()
 
 # `NOTIFY domain_event_outbox`, after a commit, saves the wait for the next poll.
 HINTS = "domain_event_outbox"
+# Few share a server's commits well, and none is opened before the first start.
+WORKFLOW_CONNECTIONS = 4
 # A person who asks for the dead letters may wait until the health server gives up.
 PERSON_SECONDS = 25.0
 # A claim that a crash of the server takes back is made again, and publishes the same job; every receipt that is written
 # later makes it durable too. So the relay need not wait for the disk.
 CLAIMS = {**BY_INDEX, "synchronous_commit": "off"}
+# A hint need not wait for the disk either.
+HURRIED = {"synchronous_commit": "off"}
 
 
 class EventsWorker(Worker[EventsSettings]):
@@ -83,6 +91,10 @@ class EventsWorker(Worker[EventsSettings]):
                 endpoints=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 people=await opened.enter_async_context(connection(settings=BY_INDEX, command_seconds=PERSON_SECONDS)),
                 handlers=await opened.enter_async_context(Transactions(url, runtime.settings.queue_concurrency)),
+                workflows=await opened.enter_async_context(
+                    Transactions(url, WORKFLOW_CONNECTIONS, f"{self.name} workflows")
+                ),
+                wake_ups=await opened.enter_async_context(connection(settings=HURRIED)),
             )
             dead_letters = DeadLetters(DeadLetterStore(databases.people), runtime.queue("EVENTS"), load_contracts())
             drains = Drains(dead_letters)
@@ -101,6 +113,8 @@ class _Databases:
     endpoints: Database
     people: Database
     handlers: Transactions
+    workflows: Transactions
+    wake_ups: Database
 
 
 async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted: asyncio.Event) -> Sequence[Loop]:
@@ -121,10 +135,12 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
     )
     background = OutboxStore(databases.upkeep, settings.outbox_partitions, most_bytes)
     endpoints = RememberedEndpoints(EndpointStore(databases.endpoints))
+    wake_up = WakeUp(WakeUpStore(databases.wake_ups))
+    workflows = Workflows(WorkflowStore(databases.workflows), runtime.metrics.workflow_starts, wake_up.hint)
     runtime.log.info("event_handlers", handlers={one.name: one.pattern for one in settings.handlers()})
     dispatcher = Dispatcher(
         contracts,
-        handlers(settings.rules(), runtime.queue, endpoints, settings.handler_packages()),
+        handlers(settings.rules(), runtime.queue, endpoints, workflows, settings.handler_packages()),
         Turns(turn_store, publisher),
         HandlerContexts(runtime.queue, databases.handlers),
     )
@@ -132,6 +148,7 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
         partitions,
         relay,
         Reconciler(background, queue, publisher, partitions, metrics),
+        wake_up,
         Upkeep(UpkeepStore(databases.upkeep), metrics, purge_days=settings.outbox_archive_purge_days),
         runtime.consumer(
             "EVENTS", EventJob, dispatcher.handle, on_dead=dispatcher.bury, time_limit_seconds=LONGEST_TURN_SECONDS

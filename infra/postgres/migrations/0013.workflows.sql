@@ -110,7 +110,12 @@ CREATE UNIQUE INDEX fw_workflow_executions_once
  WHERE idempotency_key IS NOT NULL;
 CREATE INDEX fw_workflow_executions_parent ON fw_workflow_executions (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX fw_workflow_executions_listed ON fw_workflow_executions (organization_id, created_at);
+CREATE INDEX fw_workflow_executions_failed ON fw_workflow_executions (organization_id, created_at)
+ WHERE status = 'failed';
 CREATE INDEX fw_workflow_executions_completed ON fw_workflow_executions (completed_at) WHERE completed_at IS NOT NULL;
+
+-- By it an execution that is opened again finds its dead letters.
+CREATE INDEX q_workflow_dlq_execution ON pgmq.q_workflow_dlq ((message->>'execution_id'));
 
 -- Every step that has begun to matter: completed, failed (one row for each attempt), or waiting.
 CREATE TABLE fw_workflow_steps (
@@ -158,6 +163,38 @@ CREATE TABLE fw_workflow_waits (
     PRIMARY KEY (execution_id, step)
 );
 CREATE INDEX fw_workflow_waits_matching ON fw_workflow_waits (organization_id, event_name, correlation);
+
+-- The events that an organisation's definitions wait for, or that one of its executions has waited for: those of them
+-- that come over the outbox are kept as signals, and no others. To forget a name, delete its row.
+CREATE TABLE fw_workflow_awaited (
+    organization_id     text        NOT NULL,
+    event_name          text        NOT NULL,
+    PRIMARY KEY (organization_id, event_name)
+);
+
+CREATE FUNCTION fw_workflow_waits_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- In order, so that those who name the same events for the first time wait for each other instead of deadlocking.
+    INSERT INTO fw_workflow_awaited
+    SELECT DISTINCT organization_id, event_name FROM inserted ORDER BY 1, 2 ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER fw_workflow_waits_inserted AFTER INSERT ON fw_workflow_waits
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION fw_workflow_waits_inserted();
+
+CREATE FUNCTION fw_workflow_definitions_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO fw_workflow_awaited
+    SELECT DISTINCT rule.organization_id, event #>> '{}'
+      FROM inserted
+      JOIN fw_workflow_rules AS rule ON rule.id = inserted.rule_id
+     CROSS JOIN jsonb_path_query(inserted.definition, '$.**.wait_for_event.event') AS event
+     WHERE jsonb_typeof(event) = 'string'
+     ORDER BY 1, 2 ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER fw_workflow_definitions_inserted AFTER INSERT ON fw_workflow_definitions
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION fw_workflow_definitions_inserted();
 
 -- The workflows in Python that a worker has had, so that a name that is none is refused when it is started.
 CREATE TABLE fw_workflow_code (
@@ -218,11 +255,6 @@ BEGIN
         NEW.next_retry_at := NULL;
         PERFORM fw_workflow_archive(ARRAY [OLD.msg_id]);
         DELETE FROM fw_workflow_waits WHERE execution_id = OLD.id;
-        PERFORM fw_workflow_wake(ARRAY [OLD.parent_id]);
-        IF NEW.status = 'cancelled' THEN
-            PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
-              WHERE parent_id = OLD.id;
-        END IF;
     ELSE
         NEW.completed_at := NULL;
         IF NEW.status = 'running' THEN
@@ -250,6 +282,23 @@ END $$;
 CREATE TRIGGER fw_workflow_executions_edited BEFORE UPDATE OF status ON fw_workflow_executions
     FOR EACH ROW WHEN (NEW.status IS DISTINCT FROM OLD.status AND NEW.lease_token = OLD.lease_token)
     EXECUTE FUNCTION fw_workflow_executions_edited();
+
+-- Once it is over: a parent goes on, children end with who started them. After the statement, for it may have ended
+-- several of a family, and none of them may be changed twice by it.
+CREATE FUNCTION fw_workflow_executions_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM fw_workflow_wake(ARRAY [NEW.parent_id]);
+    IF NEW.status = 'cancelled' THEN
+        PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
+          WHERE parent_id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER fw_workflow_executions_ended AFTER UPDATE OF status ON fw_workflow_executions
+    FOR EACH ROW WHEN (OLD.status IN ('queued', 'running', 'waiting', 'retry_pending')
+                       AND (NEW.status = 'cancelled'
+                            OR (NEW.status IN ('completed', 'failed') AND NEW.parent_id IS NOT NULL)))
+    EXECUTE FUNCTION fw_workflow_executions_ended();
 
 -- Ends executions that are not at work, and asks those that are to end at their next step. Returns both.
 CREATE FUNCTION fw_workflow_cancel(execution_ids uuid[], reason text) RETURNS integer LANGUAGE plpgsql AS $$
@@ -304,7 +353,8 @@ CREATE TRIGGER fw_worker_running_reset AFTER UPDATE OF worker_running ON fw_modu
     EXECUTE FUNCTION fw_worker_running_reset();
 
 -- Starts a rule of the organisation by its name, or a workflow in Python, within the caller's transaction. Returns the
--- execution: with an id or a key that was used before, the one that it started then.
+-- execution: with an id or a key that was used before, the one that it started then, also when the rule has been switched
+-- off since.
 CREATE FUNCTION fw_workflow_start(
     organization text, workflow_name text, given jsonb DEFAULT '{}', key text DEFAULT NULL, execution uuid DEFAULT NULL,
     trace_context text DEFAULT NULL, parent uuid DEFAULT NULL, step_of_parent text DEFAULT NULL
@@ -327,24 +377,26 @@ BEGIN
      WHERE workflow = CASE WHEN rule.id IS NULL THEN workflow_name ELSE
                       (SELECT definition->>'workflow' FROM fw_workflow_definitions AS definitions
                         WHERE definitions.rule_id = rule.id AND definitions.version = rule.current_version) END;
-    IF rule.active IS FALSE OR (rule.id IS NULL AND code IS NULL) THEN
-        RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name
-              USING ERRCODE = 'no_data_found',
-                    HINT = 'intelliflow workflow rules lists its rules; one in Python is known once a worker has had it';
+    IF rule.active OR (rule.id IS NULL AND code IS NOT NULL) THEN
+        INSERT INTO fw_workflow_executions
+               (id, organization_id, rule_id, rule_version, workflow, workflow_version, input, idempotency_key, trace,
+                parent_id, parent_step, depth)
+        VALUES (coalesce(execution, gen_random_uuid()), organization, rule.id, rule.current_version,
+                CASE WHEN rule.id IS NULL THEN workflow_name END, code, coalesce(given, '{}'), key, trace_context,
+                parent, step_of_parent, depth_of_it)
+            ON CONFLICT DO NOTHING
+        RETURNING id INTO started;
     END IF;
-    INSERT INTO fw_workflow_executions
-           (id, organization_id, rule_id, rule_version, workflow, workflow_version, input, idempotency_key, trace,
-            parent_id, parent_step, depth)
-    VALUES (coalesce(execution, gen_random_uuid()), organization, rule.id, rule.current_version,
-            CASE WHEN rule.id IS NULL THEN workflow_name END, code, coalesce(given, '{}'), key, trace_context,
-            parent, step_of_parent, depth_of_it)
-        ON CONFLICT DO NOTHING
-    RETURNING id INTO started;
     IF started IS NULL THEN
         SELECT id INTO started FROM fw_workflow_executions
          WHERE id = execution
             OR (organization_id = organization AND idempotency_key = key
                 AND coalesce(rule_id::text, workflow) = coalesce(rule.id::text, workflow_name));
+    END IF;
+    IF started IS NULL THEN
+        RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name
+              USING ERRCODE = 'no_data_found',
+                    HINT = 'intelliflow workflow rules lists its rules; one in Python is known once a worker has had it';
     END IF;
     RETURN started;
 END $$;

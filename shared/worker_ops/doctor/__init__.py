@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from events_worker.store import UpkeepStore
 from worker_ops.doctor import findings
 from worker_ops.doctor.store import DoctorStore
+from worker_ops.doctor.workflows import examine_workflows
+from worker_ops.doctor.workflows_store import WorkflowsView
 from worker_ops.exit_codes import ExitCode
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.servers import opened_database
@@ -30,7 +32,7 @@ def register(commands: Commands) -> None:
 
 async def _doctor(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
     async with opened_database(settings) as database:
-        found = await examine(DoctorStore(database), UpkeepStore(database))
+        found = await examine(DoctorStore(database), UpkeepStore(database), WorkflowsView(database))
     rows = [
         {
             "check": finding.check,
@@ -47,7 +49,7 @@ async def _doctor(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCo
     return ExitCode.PARTIAL if needing else ExitCode.OK
 
 
-async def examine(store: DoctorStore, upkeep: UpkeepStore) -> list[Finding]:
+async def examine(store: DoctorStore, upkeep: UpkeepStore, workflows: WorkflowsView) -> list[Finding]:
     """Look at everything, the most urgent first."""
     lag = await upkeep.lag()
     return [
@@ -58,6 +60,7 @@ async def examine(store: DoctorStore, upkeep: UpkeepStore) -> list[Finding]:
         findings.deliveries(await store.stuck(findings.LONG_BEGUN_SECONDS)),
         findings.endpoints(await store.disabled()),
         *findings.documents(await store.documents(findings.LONG_UNREAD_SECONDS)),
+        *await examine_workflows(workflows),
         findings.transaction(await store.oldest_transaction()),
         findings.vacuums(await store.vacuums()),
         findings.indexes(await store.indexes()),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events_worker.contracts import Accepted, Violation, load_contracts
+from events_worker.effects import PlannedJob, PlannedSignal, PlannedStart
 from events_worker.endpoints import RememberedEndpoints
 from events_worker.rehearsal import rehearse
 from events_worker.settings import RoutingSettings
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Sequence
 
-    from events_worker.actions.action import PlannedJob
     from events_worker.endpoints import Endpoint
     from events_worker.event import EventJob
     from events_worker.rehearsal import Verdict
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 # Presigned addresses and tokens are in there.
 URL_QUERY = re.compile(r"(https?://[^\s\"?#]+\?)[^\s\"#]+")
 DESCRIPTION = """
-Say for each routing rule whether it applies to an event, why not, and which jobs it would make: queue, id and redacted
-payload. Nothing is added anywhere. Exit code 1 when the rules cannot be used or the event would be a dead letter.
+Say for each routing rule whether it applies to an event, why not, and what it would make of it: jobs by queue and id,
+workflows to start or to signal, all with their payload, redacted. Nothing is added anywhere. Exit code
+1 when the rules cannot be used or the event would be a dead letter.
 """
 
 
@@ -64,7 +65,7 @@ def dry_run(asked: argparse.Namespace, settings: RoutingSettings) -> ExitCode:
     _write(verdicts, settings, asked.output)
     if not any(verdict.applies == "fails" for verdict in verdicts):
         return ExitCode.OK
-    say("the event would be a dead letter (RULE_FAILED), and none of its jobs would be made")
+    say("the event would be a dead letter (RULE_FAILED), and nothing would be made of it")
     return ExitCode.FAILED
 
 
@@ -119,7 +120,13 @@ def _write(verdicts: Sequence[Verdict], settings: RoutingSettings, how: str) -> 
         return
     write_rows([{key: row[key] for key in ("rule", "applies", "why")} for row in rows], how)
     for job in (job for row in rows for job in row["jobs"]):
-        sys.stdout.write(f"\n{job['queue']} {job['jobId']}\n{json.dumps(job['payload'], indent=2)}\n")
+        _write_effect(f"{job['queue']} {job['jobId']}", job["payload"])
+    for made in (made for row in rows for made in row["workflows"]):
+        _write_effect(" ".join(f"{key} {value}" for key, value in made.items() if key != "payload"), made["payload"])
+
+
+def _write_effect(head: str, payload: Any) -> None:
+    sys.stdout.write(f"\n{head}\n{json.dumps(payload, indent=2)}\n")
 
 
 def _row(verdict: Verdict, settings: RoutingSettings) -> Row:
@@ -128,7 +135,8 @@ def _row(verdict: Verdict, settings: RoutingSettings) -> Row:
         "line": verdict.rule.line,
         "applies": verdict.applies,
         "why": verdict.why,
-        "jobs": [_job(planned, settings) for planned in verdict.jobs],
+        "jobs": [_job(planned, settings) for planned in verdict.effects if isinstance(planned, PlannedJob)],
+        "workflows": [_workflow(planned) for planned in verdict.effects if not isinstance(planned, PlannedJob)],
     }
 
 
@@ -137,8 +145,19 @@ def _job(planned: PlannedJob, settings: RoutingSettings) -> Row:
         "queue": settings.queue_name(planned.queue).label,
         "jobId": planned.job.job_id,
         "name": planned.job.name,
-        "payload": _without_queries(redact_value("payload", planned.job.data)),
+        "payload": _shown(planned.job.data),
     }
+
+
+def _workflow(planned: PlannedStart | PlannedSignal) -> Row:
+    if isinstance(planned, PlannedSignal):
+        return {"signal": planned.event, "correlation": planned.correlation, "payload": _shown(planned.data)}
+    key = {} if planned.key is None else {"key": planned.key}
+    return {"start": planned.workflow, "executionId": planned.id, **key, "payload": _shown(planned.given)}
+
+
+def _shown(payload: Any) -> Any:
+    return _without_queries(redact_value("payload", payload))
 
 
 def _without_queries(value: Any) -> Any:

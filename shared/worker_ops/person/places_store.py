@@ -66,7 +66,16 @@ BEING_SENT = f"""(held.state = 'sending' AND held.lease_until > clock_timestamp(
 NOT_TO_BE_SENT = f"""state = CASE WHEN {UNSENT} THEN 'dropped' ELSE state END,
        code = CASE WHEN {UNSENT} THEN 'ERASED' ELSE code END"""
 PENDING = f"held.status = 'pending' OR held.processed_at IS NULL OR {UNDER_WAY}"
-# The outbox before the archive: what moves meanwhile, moves that way.
+# Somebody may work on it at any moment, with what it was given and what its steps came to.
+NOT_OVER = "held.status IN ('queued', 'running', 'waiting', 'retry_pending')"
+STEP_OF_UNFINISHED = """EXISTS (SELECT FROM fw_workflow_executions AS execution WHERE execution.id = held.execution_id
+               AND execution.status IN ('queued', 'running', 'waiting', 'retry_pending'))"""
+TENANT_OF_STEP = "(SELECT organization_id FROM fw_workflow_executions AS whole WHERE whole.id = held.execution_id)"
+AWAITED = """EXISTS (SELECT FROM fw_workflow_waits AS wait WHERE wait.organization_id = held.organization_id
+               AND wait.event_name = held.event_name AND wait.correlation = held.correlation)"""
+ALWAYS = "$5::text[] IS NOT NULL"
+TENANT_OF_MESSAGE = "(held.message->>'organization_id')"
+# The outbox before the archive, a queue before its own: what moves meanwhile, moves that way.
 PLACES = (
     Place(
         "notification_delivery",
@@ -119,4 +128,48 @@ PLACES = (
         tenant=TENANT_OF_EVENT,
     ),
     Place("domain_event_under_way", "held.event_id::text", texts=("dead_reason",), tenant=TENANT_OF_EVENT),
+    Place(
+        "fw_workflow_executions",
+        "held.id::text",
+        texts=("last_error",),
+        json=("input", "result"),
+        busy=NOT_OVER,
+        tenant="held.organization_id",
+    ),
+    # A key that is an address is given up with it: it is no reason to keep the address.
+    Place(
+        "fw_workflow_executions",
+        "held.id::text",
+        whole=("idempotency_key",),
+        busy=NOT_OVER,
+        tenant="held.organization_id",
+    ),
+    Place(
+        "fw_workflow_steps",
+        "concat_ws(' ', held.execution_id, held.step)",
+        texts=("error",),
+        json=("output",),
+        busy=STEP_OF_UNFINISHED,
+        tenant=TENANT_OF_STEP,
+    ),
+    Place(
+        "fw_workflow_signals",
+        "held.id::text",
+        texts=("correlation",),
+        json=("payload",),
+        busy=AWAITED,
+        tenant="held.organization_id",
+    ),
+    Place("fw_workflow_signals", "held.id::text", whole=("idempotency_key",), tenant="held.organization_id"),
+    Place(
+        "fw_workflow_waits",
+        "concat_ws(' ', held.execution_id, held.step)",
+        texts=("correlation",),
+        busy=ALWAYS,
+        tenant="held.organization_id",
+    ),
+    *(
+        Place(f"pgmq.{table}", "held.msg_id::text", json=("message",), tenant=TENANT_OF_MESSAGE)
+        for table in ("q_workflow_execution_queue", "a_workflow_execution_queue", "q_workflow_dlq", "a_workflow_dlq")
+    ),
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from events_worker.actions.ingest import Ingest
-from events_worker.actions.later import SideEffect, Workflow
+from events_worker.actions.later import SideEffect
 from events_worker.actions.notify import Notify
 from events_worker.actions.webhook import Webhook
+from events_worker.actions.workflow import Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

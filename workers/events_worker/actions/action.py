@@ -9,6 +9,7 @@ from uuid import uuid5
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from events_worker.effects import PlannedJob
 from events_worker.event import namespace_of
 from events_worker.expressions import Expression, ExpressionError, Text
 from worker_runtime.expression_fields import compiled
@@ -17,28 +18,20 @@ from worker_runtime.notification_jobs import Priority, placed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from events_worker.effects import Effect
     from events_worker.endpoints import EndpointDirectory
     from events_worker.event import EventJob
     from worker_runtime import expressions
-    from worker_runtime.bullmq.producer import NewJob
 
 
 class RuleFailed(Exception):
-    """An event a rule applies to cannot become a job. Names the rule and the expression, never the event's data."""
+    """What a rule says cannot be done for an event. Names the rule and the expression, never the event's data."""
 
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 # As they are in the file: compiled when it is read, so that a mistake is found with its line.
 ExpressionField = Annotated[Expression, compiled(Expression, "an expression")]
 TextField = Annotated[Text, compiled(Text, "a text")]
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedJob:
-    """A job to be added to the queue with that key (`EMAIL`); adding it twice makes one, for its id is derived."""
-
-    queue: str
-    job: NewJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +99,12 @@ class Action(ActionFields, ABC):
     def queue_of(cls, written: Mapping[str, Any], /) -> str:
         """Return the key of the queue to which the jobs of what is written go, right or wrong as it may be.
 
-        A rule whose queue is switched off is refused at the start.
+        Empty for what makes no jobs. A rule whose queue is switched off is refused at the start.
         """
 
     @abstractmethod
-    async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
-        """Return the jobs to add, without adding them; raises `RuleFailed` when the event does not fit.
+    async def effects(self, occasion: Occasion) -> Sequence[Effect]:
+        """Return what is to be done, without doing it; raises `RuleFailed` when the event does not fit.
 
         Called again for the same event, at any time and by several processes at once: ids come from `occasion.id`.
         """

@@ -12,7 +12,8 @@ from worker_runtime.notification_jobs import Priority  # noqa: TC001  pydantic r
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from events_worker.actions.action import Occasion, PlannedJob
+    from events_worker.actions.action import Occasion
+    from events_worker.effects import PlannedJob
     from events_worker.expressions import Expression
 
 QUEUE = "TEXT_EXTRACTION"
@@ -48,7 +49,7 @@ class Ingest(Action):
         """See `Action`."""
         return QUEUE
 
-    async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
+    async def effects(self, occasion: Occasion) -> Sequence[PlannedJob]:
         """See `Action`."""
         fields = {field: getattr(self, field) for field in FIELDS}
         texts = {field: _text(occasion, field, source) for field, source in fields.items() if source is not None}

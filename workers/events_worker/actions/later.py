@@ -12,15 +12,6 @@ from pydantic import Field
 from events_worker.actions.action import ExpressionField, Name, Unavailable
 
 
-class Workflow(Unavailable):
-    """Starts a durable workflow by its name."""
-
-    needs: ClassVar[str] = "workflow-worker"
-
-    start: Name
-    input: dict[str, ExpressionField] = Field(default_factory=dict)
-
-
 class SideEffect(Unavailable):
     """Defers a side-effect job by the name of its task."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from events_worker.actions.action import Action, ExpressionField, PlannedJob, TextField
+from events_worker.actions.action import Action, ExpressionField, TextField
+from events_worker.effects import PlannedJob
 from worker_runtime.notification_jobs import NotificationFields, Priority, notification_job
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Notify(NotificationFields[ExpressionField, TextField], Action):
         """See `Action`."""
         return str(written.get("channel"))
 
-    async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
+    async def effects(self, occasion: Occasion) -> Sequence[PlannedJob]:
         """See `Action`."""
         recipient, content = self.addressed(occasion), self.content(occasion)
         return [notification(occasion, self.channel, self.priority, occasion.id(), recipient, content)]

@@ -13,7 +13,8 @@ from worker_runtime.notification_jobs import Priority  # noqa: TC001  pydantic r
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from events_worker.actions.action import Occasion, PlannedJob
+    from events_worker.actions.action import Occasion
+    from events_worker.effects import PlannedJob
     from events_worker.endpoints import Endpoint
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -33,7 +34,7 @@ class Webhook(Action):
         """See `Action`."""
         return "WEBHOOK"
 
-    async def jobs(self, occasion: Occasion) -> Sequence[PlannedJob]:
+    async def effects(self, occasion: Occasion) -> Sequence[PlannedJob]:
         """See `Action`."""
         endpoints = await occasion.endpoints.registered(occasion.event.tenant_id, occasion.event.event_type)
         # One text for all of them: what is signed for one endpoint is what another receives.

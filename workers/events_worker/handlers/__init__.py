@@ -1,4 +1,4 @@
-"""The handlers of domain events: routing by rules, and those that a team writes in Python."""
+"""The handlers of domain events: routing rules, workflows of organisations, and what a team writes in Python."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from events_worker.context import HandlerContext
 from events_worker.event import EventJob
 from events_worker.handlers.python import HandlersUnusable, found_handlers, on
 from events_worker.handlers.routing import Routing
+from events_worker.handlers.workflows import OrganizationWorkflows
 from worker_runtime.bullmq.names import QueueName
 from worker_runtime.bullmq.producer import NewJob
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from events_worker.endpoints import EndpointDirectory
     from events_worker.rule import Rule
+    from events_worker.workflows import Workflows
     from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.outcome import Outcome
 
@@ -53,7 +55,9 @@ def handlers(
     rules: Sequence[Rule],
     queue: Callable[[str], JobQueue],
     endpoints: EndpointDirectory,
+    workflows: Workflows,
     packages: Sequence[str] = (),
 ) -> tuple[EventHandler, ...]:
     """Build every handler; `queue` returns a queue by its key (`EMAIL`). Raises `HandlersUnusable`."""
-    return (Routing(rules, queue, endpoints), *found_handlers(packages))
+    routing = Routing(rules, queue, endpoints, workflows)
+    return (routing, OrganizationWorkflows(workflows), *found_handlers(packages))

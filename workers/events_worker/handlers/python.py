@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from events_worker.handlers.marked import MARK, HandlersUnusable, PythonHandler, on
 from events_worker.handlers.routing import Routing
+from events_worker.handlers.workflows import OrganizationWorkflows
 from worker_runtime.event_patterns import matches
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["HandlersUnusable", "PythonHandler", "found_handlers", "on", "unheard"]
 
 ENTRY_POINTS = "intelliflow.event_handlers"
+OURS = {Routing.name: "the rules'", OrganizationWorkflows.name: "the workflows'"}
 
 
 def found_handlers(packages: Sequence[str]) -> list[PythonHandler]:
@@ -53,8 +55,8 @@ def unheard(handlers: Iterable[PythonHandler], types: Collection[str], rule_patt
 
 
 def _refuse_taken(handler: PythonHandler, first: PythonHandler) -> None:
-    if handler.name == Routing.name:
-        raise HandlersUnusable(f"{handler.place}: {Routing.name} is the rules' own name: give it another by name=")
+    if whose := OURS.get(handler.name):
+        raise HandlersUnusable(f"{handler.place}: {handler.name} is {whose} own name: give it another by name=")
     if handler != first:
         raise HandlersUnusable(
             f"{first.place} and {handler.place} are both named {handler.name}, and receipts go by names: "

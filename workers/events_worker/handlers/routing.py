@@ -1,21 +1,23 @@
-"""Turns events into jobs for the other workers, by rules that need no Python."""
+"""Turns events into jobs for the other workers and into workflows, by rules that need no Python."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from events_worker.actions.action import RuleFailed
+from events_worker.effects import PlannedJob
 from events_worker.expressions import names_of
 from worker_runtime.outcome import DeadLetter, Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from events_worker.actions.action import PlannedJob
     from events_worker.context import HandlerContext
+    from events_worker.effects import Effect
     from events_worker.endpoints import EndpointDirectory
     from events_worker.event import EventJob
     from events_worker.rule import Rule
+    from events_worker.workflows import Workflows
     from worker_runtime.bullmq.producer import JobQueue
     from worker_runtime.outcome import Outcome
 
@@ -24,25 +26,34 @@ MOST_IDS_TOLD = 50
 
 
 class Routing:
-    """Applies every rule to every event; all jobs of an event are made, or none."""
+    """Applies every rule to every event; all that they make of an event is made, or nothing."""
 
     name = "routing"
     pattern = "*"
     timeout_seconds = 30.0
 
-    def __init__(self, rules: Sequence[Rule], queue: Callable[[str], JobQueue], endpoints: EndpointDirectory) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        queue: Callable[[str], JobQueue],
+        endpoints: EndpointDirectory,
+        workflows: Workflows,
+    ) -> None:
         self._rules = rules
         self._queue = queue
         self._endpoints = endpoints
+        self._workflows = workflows
 
     async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:  # noqa: ARG002  ids are the rules'
-        """See `EventHandler`. The result lists the jobs by their ids, the first of them."""
+        """See `EventHandler`. The result lists jobs and executions by their ids, the first of them."""
         try:
-            planned = await planned_jobs(self._rules, event, self._endpoints)
+            planned = await planned_effects(self._rules, event, self._endpoints)
+            # Before any job: only here can something be refused.
+            await self._workflows.carry_out([one for one in planned if not isinstance(one, PlannedJob)])
         except RuleFailed as failure:
             return DeadLetter("RULE_FAILED", str(failure))
-        await self._add(planned)
-        return Done([one.job.job_id for one in planned[:MOST_IDS_TOLD]])
+        await self._add([one for one in planned if isinstance(one, PlannedJob)])
+        return Done([one.id for one in planned[:MOST_IDS_TOLD]])
 
     async def _add(self, planned: Sequence[PlannedJob]) -> None:
         """Add them queue by queue. What fails half-way is tried again whole, and adding an id again adds nothing."""
@@ -50,11 +61,11 @@ class Routing:
             await self._queue(queue).add_bulk([job.job for job in planned if job.queue == queue])
 
 
-async def planned_jobs(rules: Sequence[Rule], event: EventJob, endpoints: EndpointDirectory) -> list[PlannedJob]:
-    """Return the jobs that the rules make of an event, without adding them.
+async def planned_effects(rules: Sequence[Rule], event: EventJob, endpoints: EndpointDirectory) -> list[Effect]:
+    """Return what the rules would do for an event, undone.
 
     Raises `RuleFailed` when the event does not fit one of them, and `DatabaseUnavailable`.
     """
     names = names_of(event)
     applicable = [rule for rule in rules if rule.applies(event.event_type, names)]
-    return [job for rule in applicable for job in await rule.jobs(event, names, endpoints)]
+    return [effect for rule in applicable for effect in await rule.effects(event, names, endpoints)]

@@ -9,8 +9,18 @@ from events_worker.store.transactions import AlreadyReceipted, Transactions, Tur
 from events_worker.store.trial import TrialStore
 from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
 from events_worker.store.upkeep import Lag, UpkeepStore
+from events_worker.store.workflows import (
+    WORKFLOWS,
+    NoSuchWorkflow,
+    TriggeredRule,
+    WakeUpStore,
+    WorkflowRefused,
+    WorkflowStore,
+    WorkflowTransaction,
+)
 
 __all__ = [
+    "WORKFLOWS",
     "AlreadyReceipted",
     "DeadLetterStore",
     "Edit",
@@ -18,6 +28,7 @@ __all__ = [
     "Ended",
     "EndpointStore",
     "Lag",
+    "NoSuchWorkflow",
     "OutboxStore",
     "PartitionStore",
     "PartitionsDiffer",
@@ -26,10 +37,15 @@ __all__ = [
     "Standing",
     "Transactions",
     "TrialStore",
+    "TriggeredRule",
     "Turn",
     "TurnOver",
     "TurnStore",
     "TurnTaken",
     "UpkeepStore",
+    "WakeUpStore",
+    "WorkflowRefused",
+    "WorkflowStore",
+    "WorkflowTransaction",
     "committed_event",
 ]

@@ -25,10 +25,7 @@ ACQUIRE_SECONDS = 5.0
 LOCK_SECONDS = 5.0
 # A process that is frozen within a handler's transaction holds up its aggregate for so long; no job takes longer.
 IDLE_SECONDS = 60
-SETTINGS = {
-    "application_name": "events-worker handlers",
-    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-}
+SETTINGS = {"idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s"}
 
 RECEIPTS = "SELECT finished FROM domain_event_under_way WHERE event_id = $1 FOR UPDATE"
 
@@ -48,13 +45,13 @@ class TurnTaken(Exception):
 class Transactions:
     """A pool of connections for handlers, none of which is opened before a handler asks."""
 
-    def __init__(self, database_url: str, most: int) -> None:
+    def __init__(self, database_url: str, most: int, application: str = "events-worker handlers") -> None:
         self._pool = asyncpg.create_pool(
             database_url,
             min_size=0,
             max_size=most,
             timeout=CONNECT_SECONDS,
-            server_settings=SETTINGS,
+            server_settings={**SETTINGS, "application_name": application},
         )
 
     async def __aenter__(self) -> Self:
@@ -85,7 +82,7 @@ class Transactions:
 
     @asynccontextmanager
     async def plain(self) -> AsyncIterator[asyncpg.Connection]:
-        """Lend a transaction, for an event that never was in the outbox and has no receipts."""
+        """Lend a transaction without a receipt: for an event that never was in the outbox, or what may be repeated."""
         try:
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 # Around the commit, too: a constraint may be checked only there.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events_worker.store.claiming import CLAIM_HEADS, CLAIMED, STILL_PENDING, event_of
+from events_worker.store.workflows import WORKFLOWS, concern_workflows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
     from worker_runtime.postgres import Database
 
 # Gone from the table, an event is handled, unless it was published by a release that kept no receipts.
-LOOK = """
+# Whether it is any workflow's concern is asked here, for all events at once: asked for each it would cost those that
+# are none a query, and an answer that is remembered would miss a wait that has just begun.
+LOOK = f"""
 SELECT CASE WHEN busy.event_id IS NOT NULL THEN 'under way'
             WHEN event.id IS NOT NULL AND event.processed_at IS NULL THEN 'pending'
             WHEN event.receipted THEN 'handled'
             WHEN EXISTS (SELECT FROM domain_event_outbox_archive AS old
                           WHERE old.id = asked.id AND old.receipted) THEN 'handled'
             ELSE 'unknown' END AS state,
-       coalesce(busy.finished, '{}') AS finished, busy.dead_reason, busy.dead_attempt
+       coalesce(busy.finished, '{{}}') AS finished, busy.dead_reason, busy.dead_attempt,
+       event.id IS NULL OR {concern_workflows("event.tenant_id", "event.event_type")} AS concerns_workflows
   FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, number)
   LEFT JOIN domain_event_under_way AS busy ON busy.event_id = asked.id
   LEFT JOIN domain_event_outbox AS event ON event.id = asked.id
@@ -119,6 +123,9 @@ UPDATE domain_event_under_way
 """
 
 
+NOT_WORKFLOWS = frozenset({WORKFLOWS})
+
+
 class Standing(enum.Enum):
     """Where an event stands when its job begins."""
 
@@ -130,15 +137,22 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a job of that event may do: run the handlers that are not `finished`, or nothing.
+    """What a job of that event may do: run the handlers that are neither `finished` nor `unconcerned`, or nothing.
 
-    `dead_reason` and `dead_attempt` say that and of which attempt it died, when it has.
+    `dead_reason` and `dead_attempt` say that and of which attempt it died, when it has. `unconcerned` are those that
+    would find nothing to do.
     """
 
     standing: Standing
     finished: frozenset[str]
     dead_reason: str | None = None
     dead_attempt: int | None = None
+    unconcerned: frozenset[str] = frozenset()
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The handlers that need not run."""
+        return self.finished | self.unconcerned
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,4 +207,6 @@ class TurnStore:
 
 def turn_of(row: asyncpg.Record) -> Turn:
     """Read a row of `LOOK`."""
-    return Turn(Standing(row["state"]), frozenset(row["finished"]), row["dead_reason"], row["dead_attempt"])
+    unconcerned = frozenset() if row["concerns_workflows"] else NOT_WORKFLOWS
+    finished = frozenset(row["finished"])
+    return Turn(Standing(row["state"]), finished, row["dead_reason"], row["dead_attempt"], unconcerned)

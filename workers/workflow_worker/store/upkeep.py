@@ -62,18 +62,18 @@ SELECT fw_workflow_wake(array_agg(id)) FROM fw_workflow_executions
 PURGE_EXECUTIONS = f"""
 DELETE FROM fw_workflow_executions WHERE id IN (
     SELECT id FROM fw_workflow_executions
-     WHERE completed_at < now() - make_interval(days => CASE status WHEN 'failed' THEN $2 ELSE $1 END)
-       AND completed_at < now() - make_interval(days => least($1, $2))
+     WHERE completed_at < now() - make_interval(days => CASE status WHEN 'failed' THEN $2::integer ELSE $1::integer END)
+       AND completed_at < now() - make_interval(days => least($1::integer, $2::integer))
      ORDER BY completed_at LIMIT {CHUNK})
 """
 PURGE_SIGNALS = f"""
 DELETE FROM fw_workflow_signals WHERE id IN (
-    SELECT id FROM fw_workflow_signals WHERE received_at < now() - make_interval(days => $1)
+    SELECT id FROM fw_workflow_signals WHERE received_at < now() - make_interval(days => $1::integer)
      ORDER BY received_at LIMIT {CHUNK})
 """
 PURGE_ARCHIVE = f"""
 DELETE FROM pgmq.a_workflow_execution_queue WHERE msg_id IN (
-    SELECT msg_id FROM pgmq.a_workflow_execution_queue WHERE archived_at < now() - make_interval(days => $1)
+    SELECT msg_id FROM pgmq.a_workflow_execution_queue WHERE archived_at < now() - make_interval(days => $1::integer)
      ORDER BY archived_at LIMIT {CHUNK})
 """
 COUNT = """

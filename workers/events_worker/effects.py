@@ -1,0 +1,56 @@
+"""What rules make of events, planned and not yet done: jobs for queues, and workflows to start or to signal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worker_runtime.bullmq.producer import NewJob
+
+__all__ = ["Effect", "PlannedJob", "PlannedSignal", "PlannedStart"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """A job to be added to the queue with that key (`EMAIL`); adding it twice makes one, for its id is derived."""
+
+    queue: str
+    job: NewJob
+
+    @property
+    def id(self) -> str:
+        """The job's."""
+        return str(self.job.job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStart:
+    """An execution of an organisation's workflow. Its id is derived, so that starting twice makes one.
+
+    `given` is its input, JSON. Of executions with the same `key` there is one, too, whatever event it came of. `rule`
+    is the routing rule that says so.
+    """
+
+    id: str
+    organization_id: str
+    workflow: str
+    given: Any
+    rule: str = ""
+    key: str | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSignal:
+    """An event for the executions of an organisation that wait for it, now or later; the same id is the same signal."""
+
+    id: str
+    organization_id: str
+    event: str
+    correlation: str
+    data: Any
+    rule: str = ""
+
+
+Effect = PlannedJob | PlannedStart | PlannedSignal
