@@ -115,7 +115,7 @@ class Http(StepKind):
             return
         code = f"HTTP_{reply.status}"
         if reply.status in AGAIN:
-            floor = retry_after(reply.headers.get("Retry-After"), time.time()) or 0.0
+            floor = retry_after(reply.headers.get("retry-after"), time.time()) or 0.0
             raise HttpFailed(code, "the server asks to try later, or has failed", floor)
         raise PermanentError(code, "redirects are not followed" if reply.status in REDIRECTS else "the server refused")
 
