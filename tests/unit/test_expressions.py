@@ -231,9 +231,7 @@ class TestWhatPeopleNeed:
         assert Expression(source).value(ADA) == value
 
     def test_a_text_may_list_things(self) -> None:
-        source = (
-            "{% for tag in payload.tags if tag %}{{ loop.index }} {{ tag }}{{ ';' if loop.last }}{% endfor %}"
-        )
+        source = "{% for tag in payload.tags if tag %}{{ loop.index }} {{ tag }}{{ ';' if loop.last }}{% endfor %}"
         assert Text(source).value(ADA) == "1 a2 b;"
 
     def test_the_fields_it_speaks_of_are_known(self) -> None:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from worker_runtime.bullmq.producer import NewJob
     from workflow_worker.execution import Ending, EventWait, StepRecord
     from workflow_worker.ledger import Write
+    from workflow_worker.steps.step import Asking
 
 __all__ = ["Ended", "Request", "Trial", "answer"]
 
@@ -108,8 +109,9 @@ class Signal:
 class Trial:
     """One execution. `functions` are what `call` knows; `workflows` what a step `workflow` may start.
 
-    A started workflow is a result, or a function of its input that returns one or raises `PermanentError`. With
-    `killed_once` the worker is killed after every effect, before anybody has noted it, and the step is done again.
+    A started workflow is a result, or a function of its input that returns one or raises `PermanentError`. Without
+    `http`, an `EgressClient`, requests get the answers that the test says. With `killed_once` the worker is killed
+    after every effect, before anybody has noted it, and the step is done again.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Trial:
         functions: Mapping[str, Callable[..., Awaitable[Any]]] | None = None,
         workflows: Mapping[str, Any] | None = None,
         organization_id: str = "org-1",
+        http: Asking | None = None,
         killed_once: bool = False,
     ) -> None:
         """Read the definition; raises `DefinitionError`."""
@@ -144,6 +147,7 @@ class Trial:
         self._metrics = WorkflowMetrics(CollectorRegistry())
         self._random = Random(1)  # noqa: S311  for jitter
         self._problem: str | None = None
+        self._http = http or self
         self._program = self._program_of(definition, dict(functions or {}))
 
     @property
@@ -247,7 +251,9 @@ class Trial:
             self._killed |= effects
             raise LeaseLost(str(self.id))
         self._records += write.records
-        return Standing(cancel_requested=self.cancel_requested, may_go_on=False)
+        # Where something has failed, what runs beside it still comes as far as it can.
+        goes_on = any(one.status == "failed" for one in write.records)
+        return Standing(cancel_requested=self.cancel_requested, may_go_on=goes_on)
 
     async def of(self, _execution: Execution) -> Callable[..., Awaitable[Any]]:
         """See `Programs`."""
@@ -278,11 +284,10 @@ class Trial:
         if not isinstance(read, Definition):
             read = read_definition(read, Surroundings(functions=functions))
         self._problem = read.input_problem(self._given)
-        http, queue = cast("Any", self), _Queues(self).of
-        return functools.partial(read.run, services=Services(queue, http, functions))
+        return functools.partial(read.run, services=Services(_Queues(self).of, self._http, functions))
 
     async def request(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], _timeout_seconds: float
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], _timeout_seconds: float, /
     ) -> EgressReply:
         """See `EgressClient`; a request that was answered well before, by its key, gets the same answer again."""
         self.requests.append(Request(method, url, dict(headers), body or b""))
@@ -306,7 +311,7 @@ class _Queues:
     def of(self, key: str) -> _Queues:
         return _Queues(self.trial, key)
 
-    async def add(self, job: NewJob) -> str:
+    async def add(self, job: NewJob, /) -> str:
         if self.trial.redis_outages:
             self.trial.redis_outages -= 1
             raise RedisUnavailable("it is out, as the test wants it")

@@ -76,8 +76,8 @@ class Http(StepKind):
 
     async def run(self, occasion: Occasion) -> Any:
         """See `StepKind`. The output is `{status, headers, body, truncated}`."""
-        seconds = occasion.step.timeout_seconds or TIMEOUT_SECONDS
-        return await occasion.effect(lambda call: self._ask(occasion, call, seconds), seconds)
+        seconds = occasion.seconds(TIMEOUT_SECONDS)
+        return await occasion.effect(lambda call: self._ask(occasion, call, seconds), seconds + AFTERWARDS_SECONDS)
 
     async def _ask(self, occasion: Occasion, call: StepCall, seconds: float) -> dict[str, Any]:
         url = str(occasion.value("url", self.url))
