@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -205,7 +206,10 @@ class Trial:
         )
         us, held = cast("Any", self), Held(execution, lambda: None)
         turn = Turn(held, us, ledger=us, programs=us, children=us, metrics=self._metrics, random=self._random)
+        began = time.monotonic()
         ending = await turn.run()
+        # The clock that steps see has gone on as well.
+        self.now += timedelta(seconds=time.monotonic() - began)
         if isinstance(ending, Completed) and (strangers := turn._context.journal.unasked()):  # noqa: SLF001  its own test
             raise AssertionError(f"it did not ask again for {', '.join(strangers)}: is it the same each time?")
         return ending
