@@ -18,6 +18,7 @@ from notifications_worker.notification import schema as notification_schema
 from notifications_worker.settings import NotificationsSettings
 from worker_runtime import metric_catalogue, settings
 from worker_runtime.settings.variables import variables_of
+from workflow_worker.definition import schema as definition_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "settings.md": settings.reference(workers, settings.WorkerSettings),
         "metrics.md": metric_catalogue.reference(),
         "notification-job.schema.json": notification_schema(),
+        "workflow-definition.schema.json": definition_schema(),
         "../../shared/worker_runtime/settings/elsewhere.txt": beyond_common(workers.values()),
     }
 

@@ -19,7 +19,7 @@ Place = tuple[str | int, ...]
 
 # An alias costs four characters and may stand for everything before it: what it stands for is what is counted.
 MOST_VALUES = 100_000
-DEEPEST = 50
+DEEPEST = 100
 LONGEST_LINE_FOR_LIBYAML = 1_000
 SIMILAR = 0.6
 PLAIN_TEXT = "tag:yaml.org,2002:str"

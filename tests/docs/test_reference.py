@@ -11,7 +11,7 @@ from events_worker.contracts import load_catalogue
 from events_worker.contracts.reference import reference
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
-PAGES = ["settings.md", "metrics.md", "events.md", "../events/asyncapi.yaml"]
+PAGES = ["settings.md", "metrics.md", "events.md", "../events/asyncapi.yaml", "workflow-definition.schema.json"]
 
 
 @pytest.mark.parametrize("name", PAGES)

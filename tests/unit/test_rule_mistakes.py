@@ -172,7 +172,7 @@ def test_what_deserves_a_look_is_a_warning(tmp_path: Path) -> None:
         ("rules: " + "[" * 5_000, "rules.yaml: is nested too deeply"),
         ("- " * 500, ":1: is nested too deeply"),
         ("- " * 500_000, "rules.yaml: is nested too deeply"),
-        ("".join(f"{' ' * depth}a:\n{' ' * depth}-\n" for depth in range(900)), ":52: is nested too deeply"),
+        ("".join(f"{' ' * depth}a:\n{' ' * depth}-\n" for depth in range(900)), ":102: is nested too deeply"),
         ("rules: !!python/object:os.system []", ":1: is not YAML: could not determine a constructor for the tag"),
         ("rules: !!bool perhaps", ":1: is not YAML: this is no bool"),
         ("rules: !!int " + "9" * 5_000, ":1: is not YAML: this is no int"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,7 @@ class Programs:
         if document is None:
             raise PermanentError("INVALID_DEFINITION", f"rule {rule_id} has no version {version}")
         try:
-            return read_definition(document)
+            # Half a thousand steps take a second to compile, during which leases must still be renewed.
+            return await asyncio.to_thread(read_definition, document)
         except DefinitionError as error:
             raise PermanentError("INVALID_DEFINITION", str(error)) from error

@@ -20,6 +20,7 @@ from workflow_worker.presence import Presence
 from workflow_worker.programs import Programs
 from workflow_worker.queue import LABEL, WorkflowQueue
 from workflow_worker.settings import WorkflowSettings
+from workflow_worker.steps.http_reply import MOST_BODY_BYTES
 from workflow_worker.steps.step import Services
 from workflow_worker.store.children import ChildStore
 from workflow_worker.store.claims import ClaimStore
@@ -71,7 +72,7 @@ class WorkflowWorker(Worker[WorkflowSettings]):
             )
             registry, definitions = settings.registry(), DefinitionStore(databases.reads)
             await until_answered(functools.partial(definitions.announce, registry.workflows))
-            http = await opened.enter_async_context(egress(settings))
+            http = await opened.enter_async_context(egress(settings, kept_bytes=MOST_BODY_BYTES))
             services = Services(runtime.queue, http, registry.functions, settings.channels_off())
             programs = Programs(definitions, registry, services)
             presence = Presence(PresenceStore(databases.upkeep))

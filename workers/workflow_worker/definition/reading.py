@@ -36,8 +36,10 @@ __all__ = ["Surroundings", "load_definition", "read_definition"]
 
 MOST_BYTES = 262_144
 MOST_STEPS = 500
+# Each may be an expression, which takes most of a millisecond to compile.
+MOST_TEXTS = 3_000
 DEEPEST_STEPS = 20
-DEEPEST_VALUES = 50
+DEEPEST_VALUES = 100
 RULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -185,6 +187,8 @@ class _Reading:
             self.complaints += _not_json(document, ())
             if not self.complaints and len(json.dumps(document)) > MOST_BYTES:
                 self._complain((), f"has more than {MOST_BYTES} bytes")
+            if not self.complaints and _texts(document) > MOST_TEXTS:
+                self._complain((), f"has more than {MOST_TEXTS} texts")
         return not self.complaints
 
     def _refuse_both(self, document: Mapping[str, Any]) -> None:
@@ -304,6 +308,11 @@ def _not_json(value: Any, place: Place) -> list[Complaint]:
         return [Complaint(place, "is a number that JSON has not")]
     known = value is None or isinstance(value, (str, int, float))
     return [] if known else [Complaint(place, f"is a {type(value).__name__}, which JSON has not: put it in quotes")]
+
+
+def _texts(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_texts, inner)) + isinstance(value, str)
 
 
 def _at(written: Any, place: Place) -> Any:

@@ -32,7 +32,7 @@ class Call(StepKind):
 
     async def run(self, occasion: Occasion) -> Any:
         """See `StepKind`. The output is what the function returns, which is JSON."""
-        return await occasion.effect(lambda call: self._call(occasion, call), TIMEOUT_SECONDS)
+        return await occasion.effect(lambda call: self._call(occasion, call), occasion.seconds(TIMEOUT_SECONDS))
 
     async def _call(self, occasion: Occasion, call: StepCall) -> Any:
         function = occasion.scene.services.functions.get(self.function)

@@ -76,8 +76,8 @@ class Http(StepKind):
 
     async def run(self, occasion: Occasion) -> Any:
         """See `StepKind`. The output is `{status, headers, body, truncated}`."""
-        seconds = occasion.step.timeout_seconds or TIMEOUT_SECONDS
-        return await occasion.effect(lambda call: self._ask(occasion, call, seconds), seconds)
+        seconds = occasion.seconds(TIMEOUT_SECONDS)
+        return await occasion.effect(lambda call: self._ask(occasion, call, seconds), seconds + AFTERWARDS_SECONDS)
 
     async def _ask(self, occasion: Occasion, call: StepCall, seconds: float) -> dict[str, Any]:
         url = str(occasion.value("url", self.url))
@@ -115,7 +115,7 @@ class Http(StepKind):
             return
         code = f"HTTP_{reply.status}"
         if reply.status in AGAIN:
-            floor = retry_after(reply.headers.get("Retry-After"), time.time()) or 0.0
+            floor = retry_after(reply.headers.get("retry-after"), time.time()) or 0.0
             raise HttpFailed(code, "the server asks to try later, or has failed", floor)
         raise PermanentError(code, "redirects are not followed" if reply.status in REDIRECTS else "the server refused")
 

@@ -13,8 +13,8 @@ __all__ = ["MOST_BODY_BYTES", "output_of"]
 # What a worker keeps of an answer. As the output of a step it must be less than 256 KB of JSON.
 MOST_BODY_BYTES = 131_072
 MOST_JSON_CHARACTERS = 240_000
-# Written as JSON a character takes six at most.
-MOST_TEXT_CHARACTERS = MOST_JSON_CHARACTERS // 6
+# Written as JSON a character takes twelve at most.
+MOST_TEXT_CHARACTERS = MOST_JSON_CHARACTERS // 12
 TOLD_HEADERS = ("content-location", "content-type", "etag", "last-modified", "link", "location", "x-request-id")
 MOST_HEADER_CHARACTERS = 1_000
 

@@ -25,7 +25,7 @@ class Notify(NotificationFields[ExpressionField, TextField], StepKind):
 
     async def run(self, occasion: Occasion) -> Any:
         """See `StepKind`. The output is `{notificationId}`."""
-        return await occasion.effect(lambda call: self._add(occasion, call), TIMEOUT_SECONDS)
+        return await occasion.effect(lambda call: self._add(occasion, call), occasion.seconds(TIMEOUT_SECONDS))
 
     async def _add(self, occasion: Occasion, call: StepCall) -> dict[str, str]:
         services = occasion.scene.services

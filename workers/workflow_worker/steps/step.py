@@ -173,10 +173,13 @@ class Occasion:
         return PermanentError("EXPRESSION_FAILED", f"step {self.step.id}: {self.step.kind}.{place}: {sentence}")
 
     async def effect(self, function: Callable[[StepCall], Awaitable[Any]], timeout_seconds: float) -> Any:
-        """Do something once, with the step's retries and time limit, or with `timeout_seconds` where it has none."""
-        step = self.step
-        seconds = step.timeout_seconds or timeout_seconds
-        return await self.context.step(step.id, function, kind=step.kind, retry=step.retry, timeout_seconds=seconds)
+        """Do something once, with the step's retries and a time limit."""
+        step, limit = self.step, timeout_seconds
+        return await self.context.step(step.id, function, kind=step.kind, retry=step.retry, timeout_seconds=limit)
+
+    def seconds(self, usual: float) -> float:
+        """Return the step's time limit, or the usual one where it has none."""
+        return self.step.timeout_seconds or usual
 
 
 class StepKind(BaseModel, ABC):
