@@ -1,6 +1,8 @@
 """The peers' own environment: DBOS wants a newer croniter than `bullmq` allows, so the two cannot share one.
 
-It is made in `.cache/workflow-peers` by whoever needs it first, with exactly what `peers.lock` names.
+It is made in `.cache/workflow-peers` by whoever needs it first, with exactly what `peers.lock` names: what `uv pip
+compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header` makes of `peers.in`. All is
+under licences like MIT, BSD and Apache-2.0, but for psycopg (LGPL), which we use ourselves.
 """
 
 from __future__ import annotations
