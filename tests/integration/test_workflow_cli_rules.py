@@ -1,4 +1,4 @@
-"""`intelliflow workflow rules save`: what is right becomes a version, what is wrong is told with its line and not kept."""
+"""`intelliflow workflow rules save`: what is right becomes a version, what is wrong is told with its line."""
 
 from __future__ import annotations
 
