@@ -10,7 +10,7 @@ import pytest
 from events_worker.event import EventJob
 from events_worker.handlers.routing import planned_jobs
 from events_worker.rules import load_rules
-from events_worker.yaml_source import SourceError
+from worker_runtime.yaml_source import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

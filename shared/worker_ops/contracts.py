@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from events_worker.contracts.catalogue import SHIPPED, load_catalogue
 from events_worker.contracts.changes import breaks
 from events_worker.contracts.sql import Inexpressible, check_sql
-from events_worker.yaml_source import SourceError
 from worker_ops.exit_codes import ExitCode
 from worker_ops.output import say
+from worker_runtime.yaml_source import SourceError
 
 if TYPE_CHECKING:
     from worker_ops.arguments import Commands

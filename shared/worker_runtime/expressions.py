@@ -6,16 +6,24 @@ that a notification never says "None" or nothing where a name belongs.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, Undefined, meta, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes
+
+from worker_runtime.allowance import TooMuchWork, allowance, charge, weigh
+from worker_runtime.expression_language import MOST_CHARACTERS, STATEMENTS, language
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["Expression", "ExpressionError", "Text", "split_at", "without_brackets"]
+
+# An evaluation ends after a fifth of a second, whatever it is given; what people write takes a thousandth of that.
+MOST_WORK = 200_000
+LONGEST_EXPRESSION = 5_000
+LONGEST_TEXT = 65_536
+SHOWN_CHARACTERS = 1_000
 
 
 class ExpressionError(Exception):
@@ -28,9 +36,13 @@ class Expression:
     def __init__(self, source: str, names: Sequence[str]) -> None:
         """Compile; raises `ExpressionError` for bad syntax, an unknown name or an unknown filter."""
         self.source = source
-        with _compiling(source):
-            self._evaluate = _language.compile_expression(source, undefined_to_none=False)
-            _refuse_what_is_not_ours("{{ (" + source + ") }}", names)
+        with _compiling(source, LONGEST_EXPRESSION):
+            self._evaluate = language.compile_expression(source, undefined_to_none=False)
+            self._parsed = _parsed("{{ (" + source + ") }}", names)
+
+    def fields_of(self, name: str) -> frozenset[str]:
+        """Return the fields of a name that are spoken of: of `steps` in `steps.a.x > steps['b'].y` a and b."""
+        return _fields(self._parsed, name)
 
     def truth(self, names: Mapping[str, Any]) -> bool:
         """Return whether the condition holds."""
@@ -49,57 +61,28 @@ class Text:
     def __init__(self, source: str, names: Sequence[str]) -> None:
         """Compile; raises `ExpressionError` as `Expression` does."""
         self.source = source
-        with _compiling(source):
-            self._template = _language.from_string(source)
-            _refuse_what_is_not_ours(source, names)
+        with _compiling(source, LONGEST_TEXT):
+            self._template = language.from_string(source)
+            self._parsed = _parsed(source, names)
+
+    def fields_of(self, name: str) -> frozenset[str]:
+        """See `Expression`."""
+        return _fields(self._parsed, name)
 
     def value(self, names: Mapping[str, Any]) -> str:
         """Return the text; raises `ExpressionError` when a field it needs is missing."""
         with _quoting(self.source):
-            return self._template.render(**names)
+            return "".join(_bounded(self._template.generate(**names)))
 
 
-class _Missing(Undefined):
-    """A field that is not there: false, equal to nothing, and an error wherever a value is needed."""
-
-    __slots__ = ()
-    __str__ = __iter__ = __len__ = __contains__ = Undefined._fail_with_undefined_error  # noqa: SLF001 - as Jinja's own subclasses do
-
-    def __getattr__(self, name: str) -> _Missing:
-        # `payload.company.name` without a company is missing too; Python's own protocols must still find nothing.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __getitem__(self, key: object) -> _Missing:  # type: ignore[override]  # the stock one never returns
-        return self
-
-
-class _Language(ImmutableSandboxedEnvironment):
-    # Jinja works out constants while it compiles: `9 ** 9 ** 9` would hold up the start for ever.
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        # With a text, `*` repeats and `%` pads, both to any size.
-        if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
-            raise SecurityError(f"{operator} is for numbers")
-        return super().call_binop(context, operator, left, right)
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        # Jinja prefers `dict.items` to a field named "items"; JSON has fields and no methods.
-        if isinstance(obj, dict):
-            return obj[attribute] if attribute in obj else self.undefined(hint=f"there is no field {attribute}")
-        return super().getattr(obj, attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        # Jinja's own complaint quotes the key, which may be computed from somebody's data.
-        if isinstance(obj, dict):
-            return obj[argument] if argument in obj else self.undefined(hint="there is no such field")
-        return super().getitem(obj, argument)
-
-
-_language = _Language(undefined=_Missing, autoescape=False, keep_trailing_newline=True)
-_language.globals.clear()
+def _bounded(pieces: Iterator[str]) -> Iterator[str]:
+    characters = 0
+    for piece in pieces:
+        charge(1)
+        characters += len(piece)
+        if characters > MOST_CHARACTERS:
+            raise TooMuchWork("makes something too large")
+        yield piece
 
 
 def split_at(word: str, source: str) -> list[str]:
@@ -123,23 +106,51 @@ def without_brackets(source: str) -> str:
 def _tokens(source: str) -> Iterator[tuple[str, str, int]]:
     """Yield the kind and the text of each token, and in how many brackets one is after it."""
     depth = 0
-    for _, kind, text in list(_language.lex("{{ " + source + " }}"))[1:-1]:
+    for _, kind, text in list(language.lex("{{ " + source + " }}"))[1:-1]:
         if kind == "operator":
             depth += (text in "([{") - (text in ")]}")
         yield kind, text, depth
 
 
-def _refuse_what_is_not_ours(template: str, names: Sequence[str]) -> None:
-    parsed = _language.parse(template)
-    unknown = meta.find_undeclared_variables(parsed) - set(names)
+def _parsed(template: str, names: Sequence[str]) -> nodes.Template:
+    """Parse what has been compiled, and refuse what is not part of the language."""
+    parsed = language.parse(template)
+    unknown = _spoken_of(parsed) - set(names)
     if unknown:
         raise TemplateSyntaxError(f"unknown name {min(unknown)} (there are {', '.join(names)})", 1)
     if parsed.find(nodes.Pow):
         raise TemplateSyntaxError("** is not part of this language", 1)
+    for statement in parsed.find_all(nodes.Stmt):
+        if not isinstance(statement, STATEMENTS) or getattr(statement, "recursive", False):
+            raise TemplateSyntaxError(f"{{% {type(statement).__name__.lower()} %}} is not part of this language", 1)
+    return parsed
+
+
+def _spoken_of(parsed: nodes.Template) -> set[str]:
+    """Return the names that are used and not given by the template itself, with `for` or `set`."""
+    names = list(parsed.find_all(nodes.Name))
+    given = {name.name for name in names if name.ctx != "load"} | ({"loop"} if parsed.find(nodes.For) else set())
+    return {name.name for name in names} - given
+
+
+def _fields(parsed: nodes.Template, name: str) -> frozenset[str]:
+    by_name = (node.attr for node in parsed.find_all(nodes.Getattr) if _is_name(node.node, name))
+    by_key = (
+        node.arg.value
+        for node in parsed.find_all(nodes.Getitem)
+        if _is_name(node.node, name) and isinstance(node.arg, nodes.Const)
+    )
+    return frozenset([*by_name, *(key for key in by_key if isinstance(key, str))])
+
+
+def _is_name(node: nodes.Node, name: str) -> bool:
+    return isinstance(node, nodes.Name) and node.name == name
 
 
 @contextmanager
-def _compiling(source: str) -> Iterator[None]:
+def _compiling(source: str, most_characters: int) -> Iterator[None]:
+    if len(source) > most_characters:
+        raise ExpressionError(f"{_quoted(source)}: has more than {most_characters} characters")
     try:
         with _quoting(source):
             yield
@@ -147,23 +158,30 @@ def _compiling(source: str) -> Iterator[None]:
         raise
     except Exception as error:
         # Whatever Jinja or Python's own compiler makes of a text, its author needs the line it stands in.
-        raise ExpressionError(f"`{source}`: cannot be compiled ({type(error).__name__})") from error
+        raise ExpressionError(f"{_quoted(source)}: cannot be compiled ({type(error).__name__})") from error
 
 
 @contextmanager
 def _quoting(source: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into an `ExpressionError` that quotes the source."""
     try:
-        yield
+        with allowance(MOST_WORK):
+            yield
     except TemplateError as error:
-        raise ExpressionError(f"`{source}`: {error.message}") from error
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ExpressionError(f"{_quoted(source)}: {error.message}") from error
+    except TooMuchWork as error:
+        raise ExpressionError(f"{_quoted(source)}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         # Their texts may quote somebody's data.
-        raise ExpressionError(f"`{source}`: {type(error).__name__}") from error
+        raise ExpressionError(f"{_quoted(source)}: {type(error).__name__}") from error
+
+
+def _quoted(source: str) -> str:
+    return f"`{source}`" if len(source) <= SHOWN_CHARACTERS else f"`{source[:SHOWN_CHARACTERS]}...`"
 
 
 def _json_only(value: Any) -> Any:
     if isinstance(value, Undefined):
         value._fail_with_undefined_error()  # noqa: SLF001 - documented for subclasses of Undefined
-    json.dumps(value, allow_nan=False)
+    weigh(value, MOST_CHARACTERS)
     return value

@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 
 from events_worker.contracts import SHIPPED, Accepted, Contracts, Violation, load_catalogue, load_contracts
 from events_worker.contracts.acceptance import acceptance
-from events_worker.yaml_source import SourceError
 from payload_strategies import wild
+from worker_runtime.yaml_source import SourceError
 
 LEAD = {"leadId": "l-1", "email": "ada@example.com", "tenantId": "t-1"}
 SAMPLE = Path(__file__).parents[1] / "contracts_sample.yaml"

@@ -7,10 +7,11 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events_worker.event import EventJob, matches
+from events_worker.event import EventJob
 from events_worker.outbox import OutboxEvent, Unpublishable, backoff_seconds, publication, sort_out
 from worker_runtime.bullmq.names import refuse_job_id
 from worker_runtime.bullmq.producer import NewJob
+from worker_runtime.event_patterns import matches
 
 LIMIT = 10_000
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from events_worker.actions import ACTIONS
 from events_worker.rules import SHIPPED, RuleBook, Surroundings, load_rules
-from events_worker.yaml_source import SourceError
 from rule_files import notify, refusal, rules_file
+from worker_runtime.yaml_source import SourceError
 
 if TYPE_CHECKING:
     from pathlib import Path

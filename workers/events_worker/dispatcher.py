@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from events_worker.contracts import Accepted, Violation
-from events_worker.event import EventJob, Replay, matches
 from events_worker.frozen import is_stale, is_surely_lost, was_frozen
 from events_worker.handlers.marked import LONGEST_TIMEOUT_SECONDS
 from events_worker.outbox import backoff_seconds
 from events_worker.store import AlreadyReceipted, Standing, Turn, TurnOver, TurnTaken
+from worker_runtime.event_patterns import matches
 from worker_runtime.outcome import DeadLetter, Defer, Done, Hold, Outcome, PermanentError, Retry
 from worker_runtime.postgres import DatabaseUnavailable
 from worker_runtime.redis.connection import RedisUnavailable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from events_worker.context import HandlerContexts
     from events_worker.contracts import Contracts
+    from events_worker.event import EventJob, Replay
     from events_worker.handlers import EventHandler
     from events_worker.turns import Turns
     from worker_runtime.job import Job

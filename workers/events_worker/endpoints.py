@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from events_worker.event import matches
+from worker_runtime.event_patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -82,10 +82,3 @@ def namespace_of(event_id: str) -> UUID:
         return UUID(event_id)
     except ValueError:
         return uuid5(NAMESPACE_URL, event_id)
-
-
-def matches(pattern: str, event_type: str) -> bool:
-    """Tell whether a handler or rule for `lead.created`, `lead.*` or `*` wants this event type."""
-    if pattern.endswith("*"):
-        return event_type.startswith(pattern.removesuffix("*"))
-    return event_type == pattern

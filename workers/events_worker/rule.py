@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from events_worker.actions.action import Occasion, RuleFailed
-from events_worker.event import matches
 from events_worker.expressions import ExpressionError
+from worker_runtime.event_patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from events_worker.actions import ACTIONS
-from events_worker.actions.action import Action, Name, Unavailable, compiled
+from events_worker.actions.action import Action, Name, Unavailable
 from events_worker.actions.notify import Notify
 from events_worker.conditions import Condition
-from events_worker.event import matches
 from events_worker.rule import Rule
-from events_worker.yaml_source import Complaint, Source, meant, unknown_key, validate
+from worker_runtime.event_patterns import EventPattern, matches
+from worker_runtime.expression_fields import compiled
+from worker_runtime.yaml_source import Complaint, Source, meant, unknown_key, validate
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from events_worker.yaml_source import Place
+    from worker_runtime.yaml_source import Place
 
 SHIPPED = Path(__file__).with_name("rules.yaml")
-PATTERN = re.compile(r"\*|[^\s*]+\.\*|[^\s*]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +56,13 @@ def load_rules(path: Path, surroundings: Surroundings | None = None) -> RuleBook
     return RuleBook(rules, [source.sentence(warning) for warning in reading.warnings])
 
 
-def _pattern(written: str) -> str:
-    if not PATTERN.fullmatch(written):
-        raise ValueError("is neither a type (lead.created) nor a family (lead.*) nor *")
-    return written
-
-
 class _Head(BaseModel):
     """What every rule says, beside what it does."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, arbitrary_types_allowed=True)
 
     name: Name
-    event: Annotated[str, AfterValidator(_pattern)]
+    event: EventPattern
     when: Annotated[Condition, compiled(Condition, "an expression")] | None = None
 
 

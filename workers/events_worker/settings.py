@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from events_worker.contracts import load_contracts
 from events_worker.handlers.python import HandlersUnusable, PythonHandler, found_handlers, unheard
 from events_worker.rules import SHIPPED, RuleBook, Surroundings, load_rules
-from events_worker.yaml_source import SourceError
 from worker_runtime.settings import (
     Allowed,
     DatabaseUrl,
@@ -19,6 +18,7 @@ from worker_runtime.settings import (
     ShownAs,
     WorkerSettings,
 )
+from worker_runtime.yaml_source import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,13 +15,13 @@ from events_worker.endpoints import RememberedEndpoints
 from events_worker.rehearsal import rehearse
 from events_worker.settings import RoutingSettings
 from events_worker.store import EndpointStore
-from events_worker.yaml_source import SourceError
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.outbox.given_event import dead_letter, given_event
 from worker_ops.output import FORMATS, say, write_rows
 from worker_runtime.outcome import DeadLetter
 from worker_runtime.postgres import Database, DatabaseUnavailable, SchemaOutdated
 from worker_runtime.redaction import MASK, redact_value
+from worker_runtime.yaml_source import SourceError
 
 if TYPE_CHECKING:
     import argparse

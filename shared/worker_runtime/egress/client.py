@@ -53,8 +53,8 @@ OWN_HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "id
 class EgressReply:
     """What was answered.
 
-    `headers` can be asked in any case. `body` is at most the first 16 KiB, as sent; `whole`: there was no more, and it
-    all came in time. `remote` is the address that answered.
+    `headers` can be asked in any case. `body` is at most the first 16 KiB (or `kept_bytes`), as sent; `whole`: there
+    was no more, and it all came in time. `remote` is the address that answered.
     """
 
     status: int
@@ -101,11 +101,11 @@ class EgressClient:
 
         A slow body does not undo a status that has come: what came of it in time is returned.
         """
-        return await self._request("POST", url, body, headers, timeout_seconds)
+        return await self.request("POST", url, body, headers, timeout_seconds)
 
     async def get(self, url: str, headers: Mapping[str, str], timeout_seconds: float) -> EgressReply:
         """Ask for something; see `post`."""
-        return await self._request("GET", url, None, headers, timeout_seconds)
+        return await self.request("GET", url, None, headers, timeout_seconds)
 
     @asynccontextmanager
     async def streamed(self, url: str, headers: Mapping[str, str], patience: Patience) -> AsyncIterator[StreamedReply]:
@@ -120,9 +120,10 @@ class EgressClient:
     def _door(self, target: Target) -> Door:
         return self._any_public if target.usual else self._only_listed
 
-    async def _request(
+    async def request(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_seconds: float
     ) -> EgressReply:
+        """Send a request of any method; see `post`."""
         target = read_url(url)
         if self._rules is not None:
             self._rules.refuse_literal(target)
@@ -181,18 +182,23 @@ async def _excerpt(response: NotingResponse, deadline: float, most: int) -> tupl
 
 @asynccontextmanager
 async def egress(
-    settings: EgressSettings, *, tls: ssl.SSLContext | None = None, resolver: AbstractResolver | None = None
+    settings: EgressSettings,
+    *,
+    tls: ssl.SSLContext | None = None,
+    resolver: AbstractResolver | None = None,
+    kept_bytes: int = KEPT_BYTES,
 ) -> AsyncIterator[EgressClient]:
     """Open a client for strangers' URLs.
 
     It sends a request again, at once, when a kept connection turns out to be dead: what it sends must bear that. `tls`
-    replaces the system's trusted certificates, `resolver` its way to look up names.
+    replaces the system's trusted certificates, `resolver` its way to look up names. Of an answer's body the first
+    `kept_bytes` are kept.
     """
     rules = AddressRules.of(settings.egress_allowed_cidrs)
     async with AsyncExitStack() as opened:
         any_public = await opened_door(opened, Turnstile(rules, only_listed=False), tls, resolver)
         only_listed = await opened_door(opened, Turnstile(rules, only_listed=True), tls, resolver)
-        yield EgressClient(any_public, only_listed, rules, repeat=True)
+        yield EgressClient(any_public, only_listed, rules, repeat=True, kept_bytes=kept_bytes)
 
 
 @asynccontextmanager

@@ -4,46 +4,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import uuid5
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from events_worker.event import namespace_of
 from events_worker.expressions import Expression, ExpressionError, Text
-from worker_runtime.bullmq.producer import NewJob
-from worker_runtime.telemetry import inject
+from worker_runtime.expression_fields import compiled
+from worker_runtime.notification_jobs import Priority, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from events_worker.endpoints import EndpointDirectory
     from events_worker.event import EventJob
-
-# BullMQ serves what has no priority before any that has one, and 1 before 100.
-LOW_PRIORITY = 100
+    from worker_runtime import expressions
+    from worker_runtime.bullmq.producer import NewJob
 
 
 class RuleFailed(Exception):
     """An event a rule applies to cannot become a job. Names the rule and the expression, never the event's data."""
 
 
-def compiled(kind: type[Expression | Text], noun: str) -> PlainValidator:
-    """Return what makes a field of a model hold the compiled source that stands in the file."""
-
-    def compile_source(source: object) -> Expression | Text:
-        if not isinstance(source, str):
-            raise ValueError(f"must be {noun}: put it in quotes")  # noqa: TRY004 - pydantic reports values only
-        try:
-            return kind(source)
-        except ExpressionError as error:
-            raise ValueError(str(error)) from error
-
-    return PlainValidator(compile_source)
-
-
 Name = Annotated[str, StringConstraints(min_length=1)]
-Priority = Literal["LOW", "NORMAL", "HIGH", "URGENT"]
 # As they are in the file: compiled when it is read, so that a mistake is found with its line.
 ExpressionField = Annotated[Expression, compiled(Expression, "an expression")]
 TextField = Annotated[Text, compiled(Text, "a text")]
@@ -66,14 +50,14 @@ class Occasion:
     names: Mapping[str, Any]
     endpoints: EndpointDirectory
 
-    def value(self, place: str, expression: Expression | Text) -> Any:
+    def value(self, place: str, expression: expressions.Expression | expressions.Text) -> Any:
         """Return the value, which is JSON; a field it needs must be there."""
         try:
             return expression.value(self.names)
         except ExpressionError as error:
             raise self.failure(place, str(error)) from error
 
-    def text(self, place: str, expression: Expression) -> str:
+    def text(self, place: str, expression: expressions.Expression) -> str:
         """Return the value, which must be a text that says something."""
         value = self.value(place, expression)
         if isinstance(value, str) and value.strip():
@@ -105,17 +89,7 @@ class Occasion:
         self, queue: str, name: str, data: Mapping[str, Any], job_id: str, priority: Priority = "NORMAL"
     ) -> PlannedJob:
         """Return a job of this event: part of its trace, placed by its priority."""
-        return PlannedJob(
-            queue,
-            NewJob(
-                name=name,
-                data=data,
-                job_id=job_id,
-                priority=LOW_PRIORITY if priority == "LOW" else 0,
-                lifo=priority == "URGENT",
-                options={"tm": carrier} if (carrier := inject()) else {},
-            ),
-        )
+        return PlannedJob(queue, placed(name, data, job_id, priority))
 
 
 class ActionFields(BaseModel):

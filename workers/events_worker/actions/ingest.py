@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from events_worker.actions.action import Action, ExpressionField, Priority
+from events_worker.actions.action import Action, ExpressionField
+from worker_runtime.notification_jobs import Priority  # noqa: TC001  pydantic reads annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

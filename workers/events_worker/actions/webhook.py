@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from events_worker.actions.action import Action, Name, Priority
+from events_worker.actions.action import Action, Name
 from events_worker.actions.notify import notification
 from events_worker.cloudevents import cloud_event
+from worker_runtime.notification_jobs import Priority  # noqa: TC001  pydantic reads annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

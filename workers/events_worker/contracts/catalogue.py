@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from events_worker.contracts.lifting import Step, sure_fields
 from events_worker.contracts.versions import Version, written
-from events_worker.yaml_source import Complaint, Place, Source
+from worker_runtime.yaml_source import Complaint, Place, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from events_worker.contracts.acceptance import ANNOTATIONS
 from events_worker.contracts.catalogue import release_for
-from events_worker.contracts.sentences import listing
 from events_worker.contracts.versions import written
+from worker_runtime.schema_sentences import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

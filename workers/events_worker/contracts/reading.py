@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from events_worker.contracts.acceptance import acceptance
 from events_worker.contracts.catalogue import SHIPPED, load_catalogue, release_for
 from events_worker.contracts.lifting import lifted
-from events_worker.contracts.sentences import problems
 from events_worker.contracts.versions import parsed
+from worker_runtime.schema_sentences import problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

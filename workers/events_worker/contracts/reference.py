@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from events_worker.contracts.acceptance import ANNOTATIONS
 from events_worker.contracts.lifting import Convert, Default, Drop, Map, Move
-from events_worker.contracts.sentences import demand
+from worker_runtime.schema_sentences import demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

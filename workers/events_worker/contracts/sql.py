@@ -10,8 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from events_worker.contracts.acceptance import ANNOTATIONS
-from events_worker.contracts.sentences import demand, missing
 from events_worker.contracts.versions import WRITTEN
+from worker_runtime.schema_sentences import demand, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -12,9 +12,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from events_worker.event import matches
 from events_worker.handlers.marked import MARK, HandlersUnusable, PythonHandler, on
 from events_worker.handlers.routing import Routing
+from worker_runtime.event_patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

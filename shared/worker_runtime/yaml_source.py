@@ -45,6 +45,14 @@ class Complaint(NamedTuple):
     line: int | None = None
 
 
+class Mistakes(ValueError):
+    """Raised by the validator of a model's field that found several, each with its place within the field."""
+
+    def __init__(self, complaints: Iterable[Complaint]) -> None:
+        self.complaints = list(complaints)
+        super().__init__("; ".join(complaint.sentence for complaint in self.complaints))
+
+
 class SourceError(Exception):
     """A hand-written file cannot be used. The message has one line a complaint: `file:line: place: what is wrong`."""
 
@@ -83,7 +91,7 @@ class Source:
         """Write one complaint with its file and line."""
         where = ".".join(str(part) for part in complaint.place)
         return (
-            f"{self.path}:{self._line_of(complaint)}: {_on_one_line(f'{where}: ' * bool(where) + complaint.sentence)}"
+            f"{self.path}:{self._line_of(complaint)}: {on_one_line(f'{where}: ' * bool(where) + complaint.sentence)}"
         )
 
     def _line_of(self, complaint: Complaint) -> int:
@@ -154,7 +162,7 @@ class Source:
 
     def _not_yaml(self, error: yaml.MarkedYAMLError) -> SourceError:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        return SourceError(f"{self.path}:{line}: is not YAML: {_on_one_line(str(error.problem))}")
+        return SourceError(f"{self.path}:{line}: is not YAML: {on_one_line(str(error.problem))}")
 
 
 def _composed(text: str) -> yaml.Node | None:
@@ -187,7 +195,7 @@ def validate(model: type[M], value: Any, place: Place, complaints: list[Complain
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        complaints += [_complaint(detail, model, place) for detail in error.errors()]
+        complaints += [one for detail in error.errors() for one in _complaints(detail, model, place)]
         return None
 
 
@@ -202,9 +210,16 @@ def unknown_key(key: str, known: Sequence[str], also: Sequence[str] = ()) -> str
     return f"unknown key; did you mean {likely}?" if likely else f"unknown key; there are {', '.join(known)}"
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Escape what would break a line or cannot be written: keys and sources may hold anything."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _complaints(detail: ErrorDetails, model: type[BaseModel], place: Place) -> list[Complaint]:
+    found = detail.get("ctx", {}).get("error")
+    if isinstance(found, Mistakes):
+        return [Complaint((*place, *detail["loc"], *one.place), one.sentence) for one in found.complaints]
+    return [_complaint(detail, model, place)]
 
 
 def _complaint(detail: ErrorDetails, model: type[BaseModel], place: Place) -> Complaint:

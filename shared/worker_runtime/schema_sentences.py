@@ -1,4 +1,4 @@
-"""What is wrong with a payload, in words: fields by their names, never a value, which may be somebody's address."""
+"""What is wrong with a value by its JSON Schema, in words: fields by their names, never what somebody has put there."""
 
 from __future__ import annotations
 
@@ -33,10 +33,13 @@ DEMANDS = {
 }
 
 
-def problems(validator: Validator, payload: Any) -> str | None:
-    """Say what is wrong, at most five things in the order of their names; `None` when nothing is."""
+def problems(validator: Validator, payload: Any, whole: str = "the payload") -> str | None:
+    """Say what is wrong, at most five things in the order of their names; `None` when nothing is.
+
+    `whole` is what the value is called where it is wrong as a whole.
+    """
     errors = validator.iter_errors(payload)
-    sentences = {sentence for error in errors for sentence in _sentences(error)}
+    sentences = {sentence for error in errors for sentence in _sentences(error, whole)}
     return "; ".join(sorted(sentences)[:MOST_SENTENCES]) or None
 
 
@@ -61,7 +64,7 @@ def listing(values: Sequence[Any]) -> str:
     return ", ".join(value if isinstance(value, str) else json.dumps(value) for value in values)
 
 
-def _sentences(error: ValidationError) -> Iterator[str]:
+def _sentences(error: ValidationError, whole: str) -> Iterator[str]:
     field = _field(error)
     given: Any = error.instance
     expected: Any = error.validator_value
@@ -70,7 +73,7 @@ def _sentences(error: ValidationError) -> Iterator[str]:
             if name not in given:
                 yield missing(f"{field}.{name}" if field else name)
     else:
-        yield f"{field or 'the payload'} {demand(str(error.validator), expected)}"
+        yield f"{field or whole} {demand(str(error.validator), expected)}"
 
 
 def _field(error: ValidationError) -> str:

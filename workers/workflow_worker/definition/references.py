@@ -1,0 +1,77 @@
+"""Which steps an expression may speak of: those that have run, or might have, when it is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker_runtime.yaml_source import Complaint, meant
+from workflow_worker.steps.speech import expressions_in
+from workflow_worker.steps.step import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from worker_runtime.expressions import Expression, Text
+    from worker_runtime.yaml_source import Place
+    from workflow_worker.steps.speech import Values
+    from workflow_worker.steps.step import StepKind
+
+__all__ = ["wrong_references"]
+
+
+def wrong_references(steps: Steps, output: Values | None, ids: Collection[str]) -> list[Complaint]:
+    """Return a complaint for each step that is spoken of where it cannot have run; `ids` are all that are written."""
+    # Of steps that could not be read nobody knows what they come before.
+    seen = set(ids) - set(_ids(steps))
+    complaints = list(_within(steps, seen, ids))
+    for place, expression in expressions_in(output, ("output",)):
+        complaints += _objections(place, expression, seen, ids)
+    return complaints
+
+
+def _ids(steps: Steps) -> Iterator[str]:
+    for step in steps.all:
+        yield step.id
+        for _, value in _fields(step.does):
+            for branch in _branches(value):
+                yield from _ids(branch)
+
+
+def _within(steps: Steps, seen: set[str], ids: Collection[str]) -> Iterator[Complaint]:
+    """Go through steps in their order, and add to `seen` what those after them may speak of."""
+    for step in steps.all:
+        ended = set[str]()
+        for key, value in _fields(step.does):
+            for place, expression in expressions_in(value, (*step.place, step.kind, key)):
+                yield from _objections(place, expression, seen, ids)
+            for branch in _branches(value):
+                # Neighbours run at the same time, or instead of each other.
+                inner = set(seen)
+                yield from _within(branch, inner, ids)
+                ended |= inner
+        seen |= ended | {step.id}
+
+
+def _fields(does: StepKind) -> Iterator[tuple[str, Any]]:
+    """Yield what is written under a kind's key, by the names that are used there."""
+    for name, description in type(does).model_fields.items():
+        yield description.alias or name, getattr(does, name)
+    yield from (does.__pydantic_extra__ or {}).items()
+
+
+def _branches(value: Any) -> Iterator[Steps]:
+    if isinstance(value, Steps):
+        yield value
+    elif isinstance(value, list):
+        yield from (one for one in value if isinstance(one, Steps))
+
+
+def _objections(
+    place: Place, expression: Expression | Text, seen: Collection[str], ids: Collection[str]
+) -> Iterator[Complaint]:
+    for name in sorted(expression.fields_of("steps") - set(seen)):
+        if name in ids:
+            yield Complaint(place, f"step {name} has not run by then: it comes later, or in another branch")
+        else:
+            likely = meant(name, ids)
+            yield Complaint(place, f"there is no step {name}" + (f"; did you mean {likely}?" if likely else ""))
