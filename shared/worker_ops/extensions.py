@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.resources import files
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_cron", "prepare_pgmq"]
 
-PGMQ = files("pgmq") / "sql"
+# Found, not imported: it would bring SQLAlchemy along, at the start of every command.
+PGMQ = Path(str(distribution("pgmq").locate_file("pgmq"))) / "sql"
 CRON = Path(__file__).with_name("cron.sql")
 HAS_SCHEMA = "SELECT to_regnamespace(%s) IS NOT NULL"
 INSTALLABLE = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = %s)"
