@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from importlib.resources import files
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_cron", "prepare_pgmq", "require_schemas"]
 
-PGMQ = files("pgmq") / "sql"
+# Found, not imported: it would bring SQLAlchemy along, at the start of every command.
+PGMQ = Path(str(distribution("pgmq").locate_file("pgmq"))) / "sql"
 CRON = Path(__file__).with_name("cron.sql")
 # How a comment on a schema begins that we have made: pgmq's goes on with its version, cron's with the file's digest.
 OUR_PGMQ, OUR_CRON = "By intelliflow migrate, pgmq", "By intelliflow migrate, run by the workflow-worker"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -197,3 +199,22 @@ def test_a_hundred_thousand_are_cancelled_purged_and_retried_in_pages_and_little
     assert counts(operator) == {"cancelled": MANY}
     assert messages(operator) == 0
     assert peak < MOST_BYTES
+
+
+def test_an_interrupted_command_says_how_far_it_came_and_the_next_goes_on(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(operator, 2_500)
+    cancel = ChangingStore.cancel
+
+    async def interrupted(store: ChangingStore, executions: Sequence[UUID], reason: str) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return await cancel(store, executions, reason)
+
+    line = f"workflow cancel --org {ORG} --apply -o json"
+    with monkeypatch.context() as patched:
+        patched.setattr(ChangingStore, "cancel", interrupted)
+        said = operator.run(line)
+    assert (said.code, said.rows) == (ExitCode.PARTIAL, [{"matched": 2_500, "cancelled": 1_000}])
+    assert "goes on where it stopped" in said.err
+    assert operator.run(line).rows == [{"matched": 1_500, "cancelled": 1_500}]

@@ -6,14 +6,15 @@ Pure: it is made of rows and of a time.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from worker_runtime.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 State = Literal["queued", "running", "completed", "failed", "waited", "waiting"]
@@ -74,38 +75,51 @@ class Axis:
     """Places moments between 0 and 1: time at work in proportion, idle time no longer than a share of it."""
 
     def __init__(self, timeline: Timeline) -> None:
-        moments = {timeline.begins, timeline.ends}
-        for bar in timeline.bars:
-            moments |= {bar.begins, bar.ends, bar.next_at or bar.ends}
-        self._moments = sorted(moment for moment in moments if timeline.begins <= moment <= timeline.ends)
+        self._moments = _moments(timeline)
         stretches = [*pairwise(self._moments)]
-        working = [any(_covers(bar, *stretch) for bar in timeline.bars) for stretch in stretches]
-        lengths = [(end - begin).total_seconds() for begin, end in stretches]
+        lengths = [_seconds(*stretch) for stretch in stretches]
+        working = _working(timeline, stretches)
         most = IDLE_SHARE * sum(length for length, busy in zip(lengths, working, strict=True) if busy)
-        shown = [
+        weights = [
             length if busy or not most else min(length, most) for length, busy in zip(lengths, working, strict=True)
         ]
-        self._weights = shown
+        self._passed = [0.0, *accumulate(weights)]
         self.shortened = [
             (stretch, length)
-            for stretch, length, weight in zip(stretches, lengths, shown, strict=True)
+            for stretch, length, weight in zip(stretches, lengths, weights, strict=True)
             if weight < length
         ]
 
     def place(self, moment: datetime) -> float:
         """Return where a moment is; those outside are at the ends."""
-        total = sum(self._weights)
-        if not total:
+        if not self._passed[-1] or moment <= self._moments[0]:
             return 0.0
-        passed = 0.0
-        for (begin, end), weight in zip(pairwise(self._moments), self._weights, strict=True):
-            part = (moment - begin) / (end - begin)
-            passed += weight * min(1.0, max(0.0, part))
-        return passed / total
+        if moment >= self._moments[-1]:
+            return 1.0
+        number = bisect_right(self._moments, moment) - 1
+        begin, end = self._moments[number : number + 2]
+        before, after = self._passed[number : number + 2]
+        return (before + (after - before) * ((moment - begin) / (end - begin))) / self._passed[-1]
 
 
-def _covers(bar: Bar, begin: datetime, end: datetime) -> bool:
-    return bar.state not in IDLE and bar.begins <= begin and bar.ends >= end
+def _moments(timeline: Timeline) -> list[datetime]:
+    """Return when anything begins or ends, in order."""
+    found = {timeline.begins, timeline.ends}
+    for bar in timeline.bars:
+        found |= {bar.begins, bar.ends, bar.next_at or bar.ends}
+    return sorted(moment for moment in found if timeline.begins <= moment <= timeline.ends)
+
+
+def _working(timeline: Timeline, stretches: Sequence[tuple[datetime, datetime]]) -> list[bool]:
+    """Tell of each stretch between two moments whether somebody was at work."""
+    turns = sorted((bar.begins, bar.ends) for bar in timeline.bars if bar.state not in IDLE)
+    begins = [begin for begin, _ in turns]
+    latest = [*accumulate((end for _, end in turns), max)]
+    found = []
+    for begin, end in stretches:
+        known = bisect_right(begins, begin)
+        found.append(known > 0 and latest[known - 1] >= end)
+    return found
 
 
 def timeline_of(execution: Any, steps: Sequence[Any], *, reveal: bool = False) -> Timeline:
@@ -130,7 +144,8 @@ def _queued(execution: Any, ends: datetime) -> Bar | None:
 
 
 def _steps(execution: Any, steps: Sequence[Any], ends: datetime, *, reveal: bool) -> list[Bar]:
-    return [_bar(execution, row, _next_attempt(execution, row, steps), ends, reveal=reveal) for row in steps]
+    begun = {(row["step"], row["round"], row["attempt"]): row["started_at"] for row in steps}
+    return [_bar(execution, row, _next_attempt(execution, row, begun), ends, reveal=reveal) for row in steps]
 
 
 def _bar(execution: Any, row: Any, next_at: datetime | None, ends: datetime, *, reveal: bool) -> Bar:
@@ -175,15 +190,12 @@ def _awaited(output: str | None) -> str:
     return due.removeprefix("until ") or "an event"
 
 
-def _next_attempt(execution: Any, row: Any, steps: Sequence[Any]) -> datetime | None:
+def _next_attempt(execution: Any, row: Any, begun: Mapping[Any, datetime]) -> datetime | None:
     """Return when a failed step was, or will be, tried again."""
     if row["status"] != "failed":
         return None
-    this = (row["step"], row["round"], row["attempt"] + 1)
-    for other in steps:
-        if (other["step"], other["round"], other["attempt"]) == this:
-            begun: datetime = other["started_at"]
-            return begun
+    if (tried := begun.get((row["step"], row["round"], row["attempt"] + 1))) is not None:
+        return tried
     pending = execution["status"] == "retry_pending" and row["round"] == execution["round"] and not _is_final(row)
     return execution["next_retry_at"] if pending else None
 
