@@ -104,8 +104,8 @@ def test_the_rules_are_those_the_worker_would_have(terminal: Terminal) -> None:
 
 
 def test_workflows_are_told_beside_the_jobs(terminal: Terminal) -> None:
-    action = "{start: follow-up, key: payload.leadId, input: {a: payload.email}}"
-    start = f"{{name: start, event: lead.created, workflow: {action}}}"
+    written = "{start: follow-up, key: payload.leadId, input: {a: payload.email}}"
+    start = f"{{name: start, event: lead.created, workflow: {written}}}"
     signal = "{name: tell, event: lead.created, workflow: {signal: greeted, correlation: payload.leadId}}"
     path = rules_file(terminal.folder, [start, signal, notify("mail")])
     event = terminal.event(eventId=EVENT_ID)

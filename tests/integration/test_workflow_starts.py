@@ -167,6 +167,33 @@ class TestByARoutingRule:
             assert [one["idempotency_key"] for one in await executions(desk.connection)] == ["l-1"]
             assert (desk.counted("started"), desk.counted("repeated")) == (1, 2)
 
+    async def test_one_event_s_mistake_is_no_other_s_though_they_go_together(self, desk: Desk) -> None:
+        events = [straight_to_the_queue("lead.created", **LEAD) for _ in range(30)]
+        strangers = [
+            straight_to_the_queue("lead.created", **LEAD).model_copy(update={"tenant_id": f"stranger-{number}"})
+            for number in range(10)
+        ]
+        mixed = [
+            event for three in zip(events[::3], events[1::3], events[2::3], strangers, strict=True) for event in three
+        ]
+        outcomes = await asyncio.gather(*(desk.work.handle(event) for event in mixed))
+        assert [type(outcome) for outcome in outcomes] == [Done, Done, Done, DeadLetter] * 10
+        assert len(await executions(desk.connection)) == 30
+        assert (desk.counted("started"), desk.counted("refused")) == (30, 10)
+
+    async def test_processes_that_start_the_same_keys_at_once_do_not_hinder_each_other(
+        self, bench: Bench, tmp_path: Path
+    ) -> None:
+        keyed = START.replace("start: follow-up", "start: follow-up, key: payload.leadId")
+        async with opened_desk(bench, tmp_path, [keyed]) as desk, opened_desk(bench, tmp_path, [keyed]) as other:
+            await desk.save("follow-up")
+            keys = [LEAD | {"leadId": f"l-{number}"} for number in range(60)]
+            forth = [desk.work.handle(straight_to_the_queue("lead.created", **key)) for key in keys]
+            back = [other.work.handle(straight_to_the_queue("lead.created", **key)) for key in keys[::-1]]
+            outcomes = await asyncio.gather(*forth, *back)
+            assert all(isinstance(outcome, Done) for outcome in outcomes)
+            assert len(await executions(desk.connection)) == 60
+
     async def test_a_workflow_in_python_is_started_by_its_name(self, bench: Bench, tmp_path: Path) -> None:
         async with opened_desk(bench, tmp_path, [START]) as desk:
             await desk.connection.execute("INSERT INTO fw_workflow_code VALUES ('follow-up', 1), ('follow-up', 2)")
@@ -190,12 +217,12 @@ class TestByARoutingRule:
             assert one["input"]["payload"]["note"] == one["idempotency_key"] == "a\\x00\\ud800"
 
 
-def straight_to_the_queue(**payload: Any) -> EventJob:
+def straight_to_the_queue(event_type: str = "thing.happened", **payload: Any) -> EventJob:
     """Return an event that was in no outbox."""
     return EventJob.model_validate(
         {
             "eventId": str(uuid4()),
-            "eventType": "thing.happened",
+            "eventType": event_type,
             "aggregateType": "thing",
             "aggregateId": "a-1",
             "tenantId": "t-1",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from worker_runtime.bullmq.producer import NewJob
 
-__all__ = ["Effect", "PlannedJob", "PlannedSignal", "PlannedStart"]
+__all__ = ["Effect", "FailedStart", "PlannedJob", "PlannedSignal", "PlannedStart", "WorkflowEffect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +53,18 @@ class PlannedSignal:
     rule: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FailedStart:
+    """An execution that has failed before it began, left where a person looks for what became of an event."""
+
+    start: PlannedStart
+    error: str
+
+    @property
+    def rule(self) -> str:
+        """The start's."""
+        return self.start.rule
+
+
 Effect = PlannedJob | PlannedStart | PlannedSignal
+WorkflowEffect = PlannedStart | FailedStart | PlannedSignal

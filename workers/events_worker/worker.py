@@ -56,7 +56,7 @@ log = structlog.get_logger()
 
 # `NOTIFY domain_event_outbox`, after a commit, saves the wait for the next poll.
 HINTS = "domain_event_outbox"
-# Few share a server's commits well, and none is opened before the first start.
+# One for questions, one for starts, which go together, and two for what cannot. None is opened before it is needed.
 WORKFLOW_CONNECTIONS = 4
 # A person who asks for the dead letters may wait until the health server gives up.
 PERSON_SECONDS = 25.0

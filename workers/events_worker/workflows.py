@@ -1,20 +1,23 @@
-"""Where events start and signal workflows: in one commit for each handler and event, counted, and then hinted at."""
+"""Where events start and signal workflows: many events together where that can be, counted, and then hinted at."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, TypeGuard
 
-from events_worker.actions.action import RuleFailed
 from events_worker.effects import PlannedStart
 from events_worker.store import WorkflowRefused
+from worker_runtime.batching import Batcher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from events_worker.effects import PlannedSignal
-    from events_worker.store import WorkflowStore, WorkflowTransaction
+    from events_worker.effects import WorkflowEffect
+    from events_worker.store import Concern, WorkflowStore
     from worker_runtime.metrics import WorkflowStartMetrics
+
+# Enough for one commit to serve all events in flight, few enough for a statement of milliseconds.
+MOST_TOGETHER = 100
 
 
 class Workflows:
@@ -25,34 +28,44 @@ class Workflows:
         self._store = store
         self._metrics = metrics
         self._hint = hint
+        self._concern: Batcher[tuple[str, str], Concern] = Batcher(store.concerns, MOST_TOGETHER)
+        self._start: Batcher[Sequence[PlannedStart], Counter[str] | WorkflowRefused] = Batcher(
+            self._start_together, MOST_TOGETHER
+        )
 
-    async def carry_out(self, effects: Sequence[PlannedStart | PlannedSignal]) -> None:
-        """Do all of it or nothing; raises `RuleFailed` for a workflow that the organisation does not have."""
-        if effects:
-            async with self.transaction() as transaction:
-                for effect in effects:
-                    await _carry_out(transaction, effect)
+    async def concern(self, organization_id: str, event_type: str) -> Concern:
+        """Return what such an event means to the organisation's workflows."""
+        return await self._concern((organization_id, event_type))
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[WorkflowTransaction]:
-        """Lend a transaction, and count what it has done; raises `WorkflowRefused` as that does."""
-        try:
-            async with self._store.transaction() as transaction:
-                yield transaction
-        except (RuleFailed, WorkflowRefused):
+    async def carry_out(self, effects: Sequence[WorkflowEffect]) -> None:
+        """Do all of it or nothing; raises `WorkflowRefused`."""
+        if not effects:
+            return
+        done = await (self._start(effects) if _only_starts(effects) else self._alone(effects))
+        if isinstance(done, WorkflowRefused):
             self._metrics.counted("refused", 1)
-            raise
-        for outcome, count in transaction.done.items():
+            raise done
+        for outcome, count in done.items():
             self._metrics.counted(outcome, count)
-        if transaction.done:
-            self._hint()
+        self._hint()
+
+    async def _start_together(
+        self, events: Sequence[Sequence[PlannedStart]]
+    ) -> Sequence[Counter[str] | WorkflowRefused]:
+        try:
+            together = await self._store.start_together([start for starts in events for start in starts])
+        except WorkflowRefused:
+            # One event's mistake is not the others'.
+            return [await self._alone(starts) for starts in events]
+        # Who counts it does not matter.
+        return [together, *(Counter[str]() for _ in events[1:])]
+
+    async def _alone(self, effects: Sequence[WorkflowEffect]) -> Counter[str] | WorkflowRefused:
+        try:
+            return await self._store.carry_out(effects)
+        except WorkflowRefused as refusal:
+            return refusal
 
 
-async def _carry_out(transaction: WorkflowTransaction, effect: PlannedStart | PlannedSignal) -> None:
-    try:
-        if isinstance(effect, PlannedStart):
-            await transaction.start(effect)
-        else:
-            await transaction.signal(effect)
-    except WorkflowRefused as refusal:
-        raise RuleFailed(f"rule {effect.rule}: workflow: {refusal}") from refusal
+def _only_starts(effects: Sequence[WorkflowEffect]) -> TypeGuard[Sequence[PlannedStart]]:
+    return all(isinstance(effect, PlannedStart) for effect in effects)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from events_worker.actions.action import RuleFailed
 from events_worker.effects import PlannedJob
 from events_worker.expressions import names_of
+from events_worker.store import WorkflowRefused
 from worker_runtime.outcome import DeadLetter, Done
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Routing:
             await self._workflows.carry_out([one for one in planned if not isinstance(one, PlannedJob)])
         except RuleFailed as failure:
             return DeadLetter("RULE_FAILED", str(failure))
+        except WorkflowRefused as refusal:
+            return DeadLetter("RULE_FAILED", f"rule {refusal.rule}: workflow: {refusal}")
         await self._add([one for one in planned if isinstance(one, PlannedJob)])
         return Done([one.id for one in planned[:MOST_IDS_TOLD]])
 

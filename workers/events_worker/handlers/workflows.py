@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from events_worker.effects import PlannedSignal, PlannedStart
+from events_worker.effects import FailedStart, PlannedSignal, PlannedStart
 from events_worker.expressions import Expression, ExpressionError, names_of
 from events_worker.store import WORKFLOWS, NoSuchWorkflow, WorkflowRefused
 from worker_runtime.outcome import DeadLetter, Defer, Done
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from events_worker.context import HandlerContext
     from events_worker.event import EventJob
-    from events_worker.store import TriggeredRule, WorkflowTransaction
+    from events_worker.store import TriggeredRule
     from events_worker.workflows import Workflows
     from worker_runtime.outcome import Outcome
 
@@ -45,43 +45,30 @@ class OrganizationWorkflows:
 
     async def handle(self, event: EventJob, context: HandlerContext) -> Outcome:
         """See `EventHandler`. The result lists the executions by their ids, the first of them."""
+        concern = await self._workflows.concern(event.tenant_id, event.event_type)
         names = names_of(event)
+        starts = [_start(rule, event, context, names) for rule in concern.rules]
+        effects = [start for start in starts if start is not None]
         try:
-            async with self._workflows.transaction() as transaction:
-                started = await _start_triggered(transaction, event, context, names)
-                await _signal_waiting(transaction, event, context, names["payload"])
+            await self._workflows.carry_out([*effects, *([_signal(event, context, names)] if concern.awaited else [])])
         except NoSuchWorkflow as gone:
             return Defer("WORKFLOW_SWITCHED_OFF", str(gone), AGAIN_SECONDS)
         except WorkflowRefused as refusal:
             return DeadLetter("WORKFLOW_REFUSED", str(refusal))
-        return Done(started[:MOST_IDS_TOLD])
+        return Done([effect.id for effect in effects if isinstance(effect, PlannedStart)][:MOST_IDS_TOLD])
 
 
-async def _start_triggered(
-    transaction: WorkflowTransaction, event: EventJob, context: HandlerContext, names: Mapping[str, Any]
-) -> list[str]:
-    started = []
-    for rule in await transaction.triggered_rules(event.tenant_id, event.event_type):
-        start = PlannedStart(context.id_of(rule.id), event.tenant_id, rule.name, names, trace=inject())
-        try:
-            wanted = _applies(rule, names)
-        except ExpressionError as error:
-            # One organisation's mistake: told where it looks for its executions, and in nobody's way.
-            await transaction.note_failed_start(start, rule, f"INVALID_TRIGGER: when: {error}")
-            continue
-        if wanted:
-            await transaction.start(start)
-            started.append(start.id)
-    return started
+def _start(
+    rule: TriggeredRule, event: EventJob, context: HandlerContext, names: Mapping[str, Any]
+) -> PlannedStart | FailedStart | None:
+    start = PlannedStart(context.id_of(rule.id), event.tenant_id, rule.name, names, trace=inject())
+    try:
+        return start if rule.condition is None or compiled(rule.condition).truth(names) else None
+    except ExpressionError as error:
+        # One organisation's mistake: told where it looks for its executions, and in nobody's way.
+        return FailedStart(start, f"INVALID_TRIGGER: when: {error}")
 
 
-def _applies(rule: TriggeredRule, names: Mapping[str, Any]) -> bool:
-    return rule.condition is None or compiled(rule.condition).truth(names)
-
-
-async def _signal_waiting(
-    transaction: WorkflowTransaction, event: EventJob, context: HandlerContext, payload: Any
-) -> None:
-    if await transaction.awaits(event.tenant_id, event.event_type):
-        who = (event.tenant_id, event.event_type, event.aggregate_id)
-        await transaction.signal(PlannedSignal(context.id_of("signal"), *who, payload))
+def _signal(event: EventJob, context: HandlerContext, names: Mapping[str, Any]) -> PlannedSignal:
+    who = (event.tenant_id, event.event_type, event.aggregate_id)
+    return PlannedSignal(context.id_of("signal"), *who, names["payload"])

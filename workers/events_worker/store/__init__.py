@@ -11,17 +11,18 @@ from events_worker.store.turns import End, Ended, Standing, Turn, TurnStore
 from events_worker.store.upkeep import Lag, UpkeepStore
 from events_worker.store.workflows import (
     WORKFLOWS,
+    Concern,
     NoSuchWorkflow,
     TriggeredRule,
     WakeUpStore,
     WorkflowRefused,
     WorkflowStore,
-    WorkflowTransaction,
 )
 
 __all__ = [
     "WORKFLOWS",
     "AlreadyReceipted",
+    "Concern",
     "DeadLetterStore",
     "Edit",
     "End",
@@ -46,6 +47,5 @@ __all__ = [
     "WakeUpStore",
     "WorkflowRefused",
     "WorkflowStore",
-    "WorkflowTransaction",
     "committed_event",
 ]

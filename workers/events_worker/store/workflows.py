@@ -6,17 +6,19 @@ import json
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
 
+from events_worker.effects import FailedStart, PlannedSignal, PlannedStart
 from worker_runtime.postgres import DatabaseUnavailable, storable, storable_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from events_worker.effects import PlannedSignal, PlannedStart
+    from events_worker.effects import WorkflowEffect
     from events_worker.store.transactions import Transactions
     from worker_runtime.postgres import Database
 
@@ -44,30 +46,41 @@ def concern_workflows(organization: str, event_type: str) -> str:
     return f"(EXISTS (SELECT FROM fw_workflow_rules AS rule WHERE {started_by}) OR {awaited})"
 
 
-_ASKED = {"organization": "$1", "event_type": "$2"}
-RULES = f"""
-SELECT rule.id::text, rule.name, rule.current_version, definition.definition->'trigger'->>'when' AS condition
-  FROM fw_workflow_rules AS rule
-  JOIN fw_workflow_definitions AS definition ON definition.rule_id = rule.id AND version = current_version
- WHERE {STARTED_BY.format(**_ASKED)}
- ORDER BY rule.name
+CONCERNS = f"""
+SELECT asked.number, {AWAITED.format(organization="asked.organization", event_type="asked.event_type")} AS awaited,
+       rule.id::text, rule.name, definition.definition->'trigger'->>'when' AS condition
+  FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (organization, event_type, number)
+  LEFT JOIN (fw_workflow_rules AS rule
+             JOIN fw_workflow_definitions AS definition
+               ON definition.rule_id = rule.id AND definition.version = rule.current_version)
+    ON {STARTED_BY.format(organization="asked.organization", event_type="asked.event_type")}
+ ORDER BY asked.number, rule.name
 """
-IS_AWAITED = f"SELECT {AWAITED.format(**_ASKED)}"
 # What the function inserts is not there yet for the statement that calls it.
 START = """
-SELECT EXISTS (SELECT FROM fw_workflow_executions WHERE id = $5) AS known,
-       fw_workflow_start($1, $2, $3::jsonb, $4, $5, $6) AS id
+SELECT EXISTS (SELECT FROM fw_workflow_executions AS execution WHERE execution.id = asked.id)
+       OR asked.id <> fw_workflow_start(organization, workflow, given, key, asked.id, trace) AS repeated
+  FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::text[], $5::uuid[], $6::text[])
+       AS asked (organization, workflow, given, key, id, trace)
 """
 FAILED_START = """
 INSERT INTO fw_workflow_executions
        (id, organization_id, rule_id, rule_version, input, trace, status, last_error, completed_at)
-VALUES ($1, $2, $3, $4, $5::jsonb, $6, 'failed', $7, clock_timestamp()) ON CONFLICT DO NOTHING
+SELECT $3, $1, id, current_version, $4::jsonb, $5, 'failed', $6, clock_timestamp()
+  FROM fw_workflow_rules WHERE organization_id = $1 AND name = $2
+    ON CONFLICT DO NOTHING
 """
+# A name that is none, and a text that no index takes.
+REFUSALS = (asyncpg.NoDataFoundError, asyncpg.ProgramLimitExceededError)
 SIGNAL = "SELECT fw_workflow_signal($1, $2, $3, $4::jsonb, $5)"
 
 
 class WorkflowRefused(Exception):
-    """A workflow cannot be given what it should. Quotes nothing of the event."""
+    """A workflow cannot be given what the routing rule says; quotes nothing of the event."""
+
+    def __init__(self, sentence: str, rule: str) -> None:
+        super().__init__(sentence)
+        self.rule = rule
 
 
 class NoSuchWorkflow(WorkflowRefused):
@@ -80,69 +93,101 @@ class TriggeredRule:
 
     id: str
     name: str
-    version: int
     condition: str | None
 
 
-class WorkflowTransaction:
-    """What can be done within one transaction; `done` counts it by how it ended."""
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """What an event's type means to its organisation's workflows: the rules that it starts, and whether any wait."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self.done: Counter[str] = Counter()
-        self._connection = connection
-
-    async def triggered_rules(self, organization_id: str, event_type: str) -> list[TriggeredRule]:
-        """Return the rules that such an event starts, by name."""
-        rows = await self._connection.fetch(RULES, storable(organization_id), storable(event_type))
-        return [TriggeredRule(*row) for row in rows]
-
-    async def awaits(self, organization_id: str, event_type: str) -> bool:
-        """Tell whether workflows of the organisation wait for such events, now or at other times."""
-        return bool(await self._connection.fetchval(IS_AWAITED, storable(organization_id), storable(event_type)))
-
-    async def start(self, start: PlannedStart) -> None:
-        """Start an execution, unless it was before. Raises `WorkflowRefused`, and then the transaction is lost."""
-        key = None if start.key is None else storable(start.key)
-        asked = (storable(start.organization_id), storable(start.workflow), _json(start.given), key)
-        try:
-            row = await self._connection.fetchrow(START, *asked, UUID(start.id), start.trace, timeout=LOCK_SECONDS)
-        except asyncpg.NoDataFoundError as error:
-            raise NoSuchWorkflow(error.args[0]) from error
-        repeated = row["known"] or str(row["id"]) != start.id
-        self.done["repeated" if repeated else "started"] += 1
-
-    async def note_failed_start(self, start: PlannedStart, rule: TriggeredRule, error: str) -> None:
-        """Leave a failed execution where a person looks for what became of an event."""
-        execution = (UUID(start.id), start.organization_id, UUID(rule.id), rule.version)
-        await self._connection.execute(FAILED_START, *execution, _json(start.given), start.trace, storable(error))
-        self.done["refused"] += 1
-
-    async def signal(self, signal: PlannedSignal) -> None:
-        """Tell the executions that wait; with an id that was used before it does nothing."""
-        event = (storable(text) for text in (signal.organization_id, signal.event, signal.correlation))
-        await self._connection.execute(SIGNAL, *event, _json(signal.data), signal.id, timeout=LOCK_SECONDS)
-        self.done["signalled"] += 1
+    rules: Sequence[TriggeredRule]
+    awaited: bool
 
 
 class WorkflowStore:
-    """Lends transactions."""
+    """Every method raises `DatabaseUnavailable` for what time may cure, and may be repeated."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[WorkflowTransaction]:
-        """Lend one that commits unless the block raises.
+    async def concerns(self, asked: Sequence[tuple[str, str]]) -> list[Concern]:
+        """Return the concern of each organisation and event type, in order; rules are ordered by name."""
+        columns = [[storable(text) for text in column] for column in zip(*asked, strict=True)]
+        async with self._transaction() as connection:
+            rows = await connection.fetch(CONCERNS, *columns)
+        return [_concern(list(of_one)) for _, of_one in groupby(rows, key=lambda row: row["number"])]
 
-        Raises `DatabaseUnavailable` for what time may cure, and `WorkflowRefused` for what nothing does.
+    async def start_together(self, starts: Sequence[PlannedStart]) -> Counter[str]:
+        """Start executions in one commit or none; count which were `started` and which `repeated`.
+
+        Raises `WorkflowRefused` when one of them is, without saying which.
         """
+        # In order, so that processes that start the same wait for each other instead of deadlocking.
+        ordered = sorted(starts, key=lambda start: (start.key or "", start.id))
+        async with self._transaction() as connection:
+            return await _start(connection, ordered)
+
+    async def carry_out(self, effects: Sequence[WorkflowEffect]) -> Counter[str]:
+        """Do it all in one commit or nothing; count what was done. Raises `WorkflowRefused` with the rule that was."""
+        done: Counter[str] = Counter()
+        async with self._transaction() as connection:
+            for effect in effects:
+                try:
+                    done += await _carry_out(connection, effect)
+                except REFUSALS as error:
+                    raise _refusal(error, effect.rule) from error
+        return done
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[asyncpg.Connection]:
         try:
             async with self._transactions.plain() as connection:
-                yield WorkflowTransaction(connection)
+                yield connection
         except (asyncpg.DeadlockDetectedError, TimeoutError) as error:
             raise DatabaseUnavailable(f"somebody holds an execution: {type(error).__name__}") from error
-        except asyncpg.ProgramLimitExceededError as error:
-            raise WorkflowRefused("a key or correlation is longer than an index takes") from error
+        except REFUSALS as error:
+            raise _refusal(error) from error
+
+
+async def _carry_out(connection: asyncpg.Connection, effect: WorkflowEffect) -> Counter[str]:
+    match effect:
+        case PlannedStart():
+            return await _start(connection, [effect])
+        case FailedStart(start, error):
+            which = (storable(start.organization_id), start.workflow, UUID(start.id))
+            await connection.execute(FAILED_START, *which, _json(start.given), start.trace, storable(error))
+            return Counter(refused=1)
+        case PlannedSignal():
+            about = (storable(text) for text in (effect.organization_id, effect.event, effect.correlation))
+            await connection.execute(SIGNAL, *about, _json(effect.data), effect.id, timeout=LOCK_SECONDS)
+            return Counter(signalled=1)
+
+
+async def _start(connection: asyncpg.Connection, starts: Sequence[PlannedStart]) -> Counter[str]:
+    rows = [
+        (
+            storable(start.organization_id),
+            storable(start.workflow),
+            _json(start.given),
+            None if start.key is None else storable(start.key),
+            UUID(start.id),
+            start.trace,
+        )
+        for start in starts
+    ]
+    found = await connection.fetch(START, *map(list, zip(*rows, strict=True)), timeout=LOCK_SECONDS)
+    return Counter("repeated" if row["repeated"] else "started" for row in found)
+
+
+def _refusal(error: asyncpg.PostgresError, rule: str = "") -> WorkflowRefused:
+    if isinstance(error, asyncpg.NoDataFoundError):
+        return NoSuchWorkflow(error.args[0], rule)
+    return WorkflowRefused("a key or correlation is longer than an index takes", rule)
+
+
+def _concern(rows: Sequence[asyncpg.Record]) -> Concern:
+    rules = [TriggeredRule(row["id"], row["name"], row["condition"]) for row in rows if row["id"]]
+    return Concern(rules, rows[0]["awaited"])
 
 
 def _json(value: Any) -> str:
