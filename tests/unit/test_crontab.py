@@ -92,7 +92,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("schedule", REFUSED)
 def test_what_it_cannot_read_it_refuses(schedule: str) -> None:
-    with pytest.raises(ValueError, match="^schedule "):
+    with pytest.raises(ValueError, match=r"^schedule "):
         Crontab.read(schedule)
 
 

@@ -204,7 +204,7 @@ class Trial:
             deliveries=dict(self._deliveries),
             children=cast("Any", dict(self._children)),
         )
-        us, held = cast("Any", self), Held(execution, lambda: None)
+        us, held = cast("Any", self), Held(execution)
         turn = Turn(held, us, ledger=us, programs=us, children=us, metrics=self._metrics, random=self._random)
         began = time.monotonic()
         ending = await turn.run()
