@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from yoyo.migrations import Migration, MigrationList
 
-__all__ = ["DatabaseUnreachable", "MigrationError", "migrate", "shipped_migrations"]
+__all__ = ["DatabaseUnreachable", "MigrationError", "Schema", "migrate", "migrating", "shipped_migrations"]
 
 SOURCE = "package:worker_ops:migrations_sql"
 RECORD = "_yoyo_migration"
@@ -45,21 +45,68 @@ def migrate(database_url: str, announce: Callable[[str], None]) -> list[str]:
     Safe to run twice, twice at once (the second waits) and after a run that was killed. `database_url` is any
     `postgresql://` URL of a direct connection: a transaction pooler would not hold the lock. Blocks.
     """
-    with _connected(database_url) as backend, _exclusive(backend, announce):
-        require_schemas(backend.connection)
+    with migrating("DATABASE_URL", database_url, announce) as schema:
+        require_schemas(schema.connection)
         for name, prepare in (("pgmq", prepare_pgmq), ("cron.sql", prepare_cron)):
-            _patiently(backend, name, functools.partial(prepare, backend.connection, announce), announce)
-        missing = backend.to_apply(shipped_migrations())
-        for migration in missing:
-            announce(f"applying {migration.id}")
-            _apply(backend, migration, announce)
-        _patiently(backend, "vectors.sql", lambda: prepare_vectors(backend.connection, announce), announce)
-        return [migration.id for migration in missing]
+            schema.patiently(name, functools.partial(prepare, schema.connection, announce))
+        applied = schema.apply(shipped_migrations())
+        schema.patiently("vectors.sql", lambda: prepare_vectors(schema.connection, announce))
+        return applied
 
 
 def shipped_migrations() -> MigrationList:
     """Return the migrations of this release, oldest first."""
     return read_migrations(SOURCE)
+
+
+class Schema:
+    """A database whose schema nobody else changes meanwhile."""
+
+    def __init__(self, backend: _Backend, announce: Callable[[str], None]) -> None:
+        self._backend = backend
+        self._announce = announce
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection, in autocommit."""
+        connection: psycopg.Connection = self._backend.connection
+        return connection
+
+    def apply(self, shipped: MigrationList) -> list[str]:
+        """Apply what is missing of the migrations and return their names."""
+        missing = self._backend.to_apply(shipped)
+        for migration in missing:
+            self._announce(f"applying {migration.id}")
+            # An index that is built concurrently only waits, and nobody waits for it.
+            patience = f"{LOCK_WAIT_SECONDS}s" if migration.use_transactions else "0"
+            self.patiently(migration.id, functools.partial(self._backend.apply_one, migration), patience)
+        return [migration.id for migration in missing]
+
+    def patiently(self, name: str, apply: Callable[[], None], patience: str = f"{LOCK_WAIT_SECONDS}s") -> None:
+        """Apply something, never queueing for a lock for long: every writer would queue behind it."""
+        self.connection.execute(f"SET lock_timeout = '{patience}'".encode())
+        give_up = time.monotonic() + GIVE_UP_SECONDS
+        while True:
+            try:
+                apply()
+            except psycopg.errors.LockNotAvailable as error:
+                if time.monotonic() > give_up:
+                    remedy = "end transactions that are idle, and run it again"
+                    reason = f"a table was in use for {GIVE_UP_SECONDS} s: {remedy}"
+                    raise MigrationError(f"migration {name} was not applied: {reason}") from error
+                self._announce(f"{name} waits for a moment in which nobody uses its tables")
+                time.sleep(LOCK_PAUSE_SECONDS)
+            except psycopg.Error as error:
+                raise MigrationError(f"migration {name} failed and was rolled back: {error}") from error
+            else:
+                return
+
+
+@contextmanager
+def migrating(variable: str, database_url: str, announce: Callable[[str], None]) -> Iterator[Schema]:
+    """Connect and wait until nobody else migrates; `variable` is where the URL came from. Blocks."""
+    with _connected(variable, database_url) as backend, _exclusive(backend, announce):
+        yield Schema(backend, announce)
 
 
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo is published without types
@@ -105,14 +152,14 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo is publi
 
 
 @contextmanager
-def _connected(database_url: str) -> Iterator[_Backend]:
+def _connected(variable: str, database_url: str) -> Iterator[_Backend]:
     try:
         backend = _Backend(database_url, RECORD)
     except psycopg.OperationalError as error:
         raise DatabaseUnreachable(f"cannot connect to PostgreSQL: {error}") from error
     except psycopg.ProgrammingError as error:
         # Not the driver's words: they quote the password.
-        raise MigrationError("DATABASE_URL is not a postgresql:// URL that can be read") from error
+        raise MigrationError(f"{variable} is not a postgresql:// URL that can be read") from error
     with backend:
         _refuse_old_server(backend)
         yield backend
@@ -137,34 +184,3 @@ def _exclusive(backend: _Backend, announce: Callable[[str], None]) -> Iterator[N
 
 def _locked(backend: _Backend) -> bool:
     return bool(backend.connection.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK]).fetchone()[0])
-
-
-def _apply(backend: _Backend, migration: Migration, announce: Callable[[str], None]) -> None:
-    # An index that is built concurrently only waits, and nobody waits for it.
-    patience = f"{LOCK_WAIT_SECONDS}s" if migration.use_transactions else "0"
-    _patiently(backend, migration.id, lambda: backend.apply_one(migration), announce, patience)
-
-
-def _patiently(
-    backend: _Backend,
-    name: str,
-    apply: Callable[[], None],
-    announce: Callable[[str], None],
-    patience: str = f"{LOCK_WAIT_SECONDS}s",
-) -> None:
-    """Apply something, never queueing for a lock for long: every writer would queue behind it."""
-    backend.connection.execute(f"SET lock_timeout = '{patience}'")
-    give_up = time.monotonic() + GIVE_UP_SECONDS
-    while True:
-        try:
-            apply()
-        except psycopg.errors.LockNotAvailable as error:
-            if time.monotonic() > give_up:
-                reason = f"a table was in use for {GIVE_UP_SECONDS} s: end transactions that are idle, and run it again"
-                raise MigrationError(f"migration {name} was not applied: {reason}") from error
-            announce(f"{name} waits for a moment in which nobody uses its tables")
-            time.sleep(LOCK_PAUSE_SECONDS)
-        except psycopg.Error as error:
-            raise MigrationError(f"migration {name} failed and was rolled back: {error}") from error
-        else:
-            return

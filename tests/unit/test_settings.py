@@ -296,13 +296,6 @@ def test_a_near_miss_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SMTP_HOST" not in warnings
 
 
-def test_a_setting_without_effect_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, JOB_QUEUE_ENABLED="true", JOB_QUEUE_DATABASE_URL="postgresql://x/y")
-    warnings = "\n".join(warnings_about(load(WorkerSettings)))
-    assert "JOB_QUEUE_ENABLED has no effect" in warnings
-    assert "JOB_QUEUE_DATABASE_URL has no effect" in warnings
-
-
 def test_times_that_break_a_promise_are_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
     given(
         monkeypatch,

@@ -6,7 +6,6 @@ from worker_runtime.settings.kinds import (
     DefaultIs,
     HealthPort,
     Milliseconds,
-    NoEffectYet,
     Port,
     ShownAs,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "DefaultIs",
     "HealthPort",
     "Milliseconds",
-    "NoEffectYet",
     "Port",
     "SettingsError",
     "ShownAs",

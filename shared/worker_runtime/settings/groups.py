@@ -137,3 +137,14 @@ class EgressVariables(BaseSettings):
     egress_allowed_cidrs: Networks = Field(
         (), description="networks that webhooks may reach by http or on unusual ports, or though they are private"
     )
+
+
+class JobQueueVariables(BaseSettings):
+    """Side effects."""
+
+    job_queue_database_url: DatabaseUrl | None = Field(
+        None, description="PostgreSQL database of the side effects (postgres-jobs)"
+    )
+    job_queue_enabled: bool = Field(
+        default=True, description="let an API run the jobs-worker within its own process (the lifespan of FastAPI)"
+    )

@@ -46,13 +46,6 @@ class DefaultIs:
     text: str
 
 
-@dataclass(frozen=True)
-class NoEffectYet:
-    """A variable of a feature that a later version brings: its value is checked, and setting it earns a warning."""
-
-    feature: str
-
-
 def comma_separated(value: Any) -> Any:
     """Split `a, b` into its parts; what is not text passes."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker_runtime.settings.environment import Unreadable
-from worker_runtime.settings.kinds import NoEffectYet
-from worker_runtime.settings.variables import Variable, note, variables_of
+from worker_runtime.settings.variables import Variable, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,16 +67,6 @@ def near_misses(settings_type: type[BaseModel], names: Iterable[str]) -> list[st
         if likely := difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR):
             warnings.append(f"{name} is not a variable of this worker; did you mean {likely[0]}?")
     return warnings
-
-
-def without_effect(settings_type: type[BaseModel], names: Iterable[str]) -> list[str]:
-    """Return a warning for each variable that is set and that only a later version will use."""
-    present = set(names)
-    return [
-        f"{variable.name} has no effect in this version ({later.feature}: not available yet)"
-        for variable in variables_of(settings_type)
-        if {variable.name, f"{variable.name}_FILE"} & present and (later := note(variable.field, NoEffectYet))
-    ]
 
 
 def _known(settings_type: type[BaseModel]) -> set[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from worker_runtime.settings.kinds import DefaultIs, NoEffectYet
+from worker_runtime.settings.kinds import DefaultIs
 from worker_runtime.settings.variables import Variable, note, variables_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,4 @@ def _text(value: Any) -> str:
 
 def _meaning(variable: Variable) -> str:
     meaning = variable.field.description or ""
-    if later := note(variable.field, NoEffectYet):
-        meaning += f" (not in this version: {later.feature})"
     return meaning + (" *secret*" if variable.secret else "")

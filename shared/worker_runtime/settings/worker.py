@@ -18,14 +18,14 @@ from worker_runtime.settings.environment import Environment
 from worker_runtime.settings.groups import (
     DatabaseVariables,
     EgressVariables,
+    JobQueueVariables,
     LifecycleVariables,
     ObservabilityVariables,
     QueueVariables,
     RedisVariables,
 )
 from worker_runtime.settings.kinds import ShownAs
-from worker_runtime.settings.later import LaterVariables
-from worker_runtime.settings.problems import SettingsError, near_misses, problems_in, without_effect
+from worker_runtime.settings.problems import SettingsError, near_misses, problems_in
 from worker_runtime.settings.queues import known_queues, one_schedule
 from worker_runtime.settings.variables import note
 
@@ -39,7 +39,7 @@ REDIS_PARTS = {"redis_host", "redis_port", "redis_username", "redis_password", "
 
 
 class WorkerSettings(
-    LaterVariables,
+    JobQueueVariables,
     EgressVariables,
     DatabaseVariables,
     ObservabilityVariables,
@@ -149,8 +149,7 @@ def _contradictions(settings_type: type[S], error: ValidationError) -> list[str]
 
 def warnings_about(settings: WorkerSettings) -> list[str]:
     """Return everything a person should know about a configuration that is valid."""
-    kind = type(settings)
-    return misspelt(kind) + without_effect(kind, environment.names()) + settings.warnings()
+    return misspelt(type(settings)) + settings.warnings()
 
 
 def misspelt(settings_type: type[WorkerSettings]) -> list[str]:

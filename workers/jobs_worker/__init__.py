@@ -1,0 +1,1 @@
+"""The jobs-worker: side effects that Procrastinate keeps in a database of their own."""

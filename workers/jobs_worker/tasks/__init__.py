@@ -1,0 +1,1 @@
+"""Tasks that every jobs-worker has."""
