@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.workflows.effects import STEPS
 from benchmarks.workflows.peer_packages import peer_python
 from embedded_stack.ports import free_port
 
@@ -39,10 +40,12 @@ class Contender:
     began: str
     finished: str
     variables: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[int, ...] = STEPS
 
     def environment(self, database_url: str, effects: Path) -> dict[str, str]:
         """Return what both programs are told."""
-        paths = {"PYTHONPATH": str(HERE.parents[1]), "DATABASE_URL": database_url, "EFFECTS": str(effects)}
+        urls = {"DATABASE_URL": database_url, "JOB_QUEUE_DATABASE_URL": database_url}
+        paths = {"PYTHONPATH": str(HERE.parents[1]), **urls, "EFFECTS": str(effects)}
         return {**os.environ, **paths, **self.variables}
 
     def ask(self, task: Task, database_url: str, effects: Path) -> list[Any]:

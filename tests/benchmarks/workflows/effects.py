@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TRACE = struct.Struct("<qqd")
@@ -53,6 +54,7 @@ class Effects:
     """The traces, as the benchmark reads them."""
 
     path: Path
+    steps: Sequence[int] = STEPS
 
     def count(self) -> int:
         """Return how many there are."""
@@ -60,11 +62,11 @@ class Effects:
 
     def first_steps(self) -> dict[int, float]:
         """Return by execution when its first step began."""
-        return {number: at for number, place, at in TRACE.iter_unpack(self.path.read_bytes()) if place == STEPS[0]}
+        return {number: at for number, place, at in TRACE.iter_unpack(self.path.read_bytes()) if place == self.steps[0]}
 
     def refuse_all_but(self, numbers: range) -> None:
         """Raise `AssertionError` unless each step of each execution was done, once."""
         done = Counter((number, place) for number, place, _ in TRACE.iter_unpack(self.path.read_bytes()))
-        wanted = Counter((number, place) for number in numbers for place in STEPS)
+        wanted = Counter((number, place) for number in numbers for place in self.steps)
         if done != wanted:
             raise AssertionError(f"{(wanted - done).total()} steps were not done, {(done - wanted).total()} too many")

@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 
 from benchmarks.workflows.contenders import cpu_seconds
-from benchmarks.workflows.effects import STEPS, Effects
+from benchmarks.workflows.effects import Effects
 from benchmarks.workflows.task import Task
 from embedded_stack import PostgresServer, redis_server
 from embedded_stack.postgres import drop_database
@@ -59,7 +59,7 @@ class Place:
 
     def await_finished(self, worker: AtWork, executions: int) -> None:
         """Wait for all effects first: counting rows is no small work for the server."""
-        worker.await_that(lambda: self.effects.count() >= executions * len(STEPS))
+        worker.await_that(lambda: self.effects.count() >= executions * len(self.contender.steps))
         worker.await_that(lambda: self.tell(self.contender.finished) >= executions, every=0.02)
 
 
@@ -136,7 +136,12 @@ def place(contender: Contender, servers: Servers) -> Iterator[Place]:
     """Make a database and the contender's tables for the length of the block."""
     name = f"bench_{uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder:
-        here = Place(contender, servers, servers.postgres.create_database(name), Effects(Path(folder) / "effects"))
+        here = Place(
+            contender,
+            servers,
+            servers.postgres.create_database(name),
+            Effects(Path(folder) / "effects", contender.steps),
+        )
         here.ask("prepare")
         try:
             yield here
