@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from embedded_stack import Mailbox, PostgresServer, RedisServer, postgres_server, redis_server
 from embedded_stack.postgres import create_database, drop_database
+from worker_ops.jobs.schema import migrate_jobs
 from worker_ops.migrations import migrate
 
 if TYPE_CHECKING:
@@ -143,6 +144,27 @@ def migrated_template(request: pytest.FixtureRequest) -> Iterator[tuple[str, str
 def database_url(migrated_template: tuple[str, str]) -> Iterator[str]:
     """A database of the test's own with the current schema and no rows."""
     server_url, template = migrated_template
+    name = f"test_{uuid4().hex}"
+    create_database(server_url, name, template=template)
+    yield with_database(server_url, name)
+    drop_database(server_url, name)
+
+
+@pytest.fixture(scope="session")
+def migrated_jobs_template(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """The same for the database of the side effects."""
+    server_url: str = EXTERNAL_POSTGRES or request.getfixturevalue("postgres_of_session").url
+    template = f"template_{uuid4().hex}"
+    create_database(server_url, template)
+    migrate_jobs(with_database(server_url, template), log.info)
+    yield server_url, template
+    drop_database(server_url, template)
+
+
+@pytest.fixture
+def jobs_database_url(migrated_jobs_template: tuple[str, str]) -> Iterator[str]:
+    """A database for side effects of the test's own, with no jobs."""
+    server_url, template = migrated_jobs_template
     name = f"test_{uuid4().hex}"
     create_database(server_url, name, template=template)
     yield with_database(server_url, name)

@@ -7,7 +7,7 @@ import inspect
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from jobs_worker.ending import Ending, Later
 from worker_runtime.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from procrastinate import App
     from procrastinate.tasks import Task
@@ -38,6 +38,10 @@ UNKNOWN_TASK = Backoff()
 
 class DeadlineExceeded(Exception):
     """An attempt took longer than it may."""
+
+
+class ExitRefused(Exception):
+    """A task wanted to end the process."""
 
 
 class Attempts:
@@ -99,10 +103,12 @@ class Attempt:
             raise
 
     async def _on_loop(self, task: Task[..., Any, ...]) -> None:
-        await self._composed(task)()
+        with no_exit():
+            await self._composed(task)()
 
     async def _in_thread(self, task: Task[..., Any, ...]) -> None:
-        work = asyncio.get_running_loop().run_in_executor(self._shared.threads, self._composed(task))
+        call = no_exit()(self._composed(task))
+        work = asyncio.get_running_loop().run_in_executor(self._shared.threads, call)
         try:
             result = await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -137,7 +143,7 @@ class Attempt:
             return _aborted_by(self._aborted or AbortReason.USER_REQUEST)
         if isinstance(error, Later):
             return Ending("todo", costs=False, retry_at=datetime.now(UTC) + timedelta(seconds=error.seconds))
-        if not isinstance(error, Exception) and not isinstance(error, SystemExit):
+        if not isinstance(error, Exception):
             raise error
         return self._again_or_never(error)
 
@@ -157,6 +163,15 @@ class Attempt:
             error=sentence,
             error_traceback=lines,
         )
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Let a task that wants to end the process fail instead: the event loop itself would obey."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise ExitRefused(f"the task raised {type(error).__name__}") from error
 
 
 def is_async(task: Task[..., Any, ...]) -> bool:
