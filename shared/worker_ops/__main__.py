@@ -18,6 +18,7 @@ from worker_ops import (
     doctor,
     documents,
     endpoints,
+    jobs,
     outbox,
     person,
     suppressions,
@@ -89,11 +90,14 @@ def _failed(code: ExitCode, *reasons: str) -> ExitCode:
     return code
 
 
-def _migrate(_: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
-    if settings.database_url is None:
+def _migrate(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
+    if settings.database_url is None and settings.job_queue_database_url is None:
         return _failed(ExitCode.FAILED, "DATABASE_URL is not set, so there is no database to migrate")
-    applied = migrate(settings.database_url.get_secret_value(), say)
-    say(f"the schema is current ({len(applied)} migrations applied now)")
+    if settings.database_url is not None:
+        applied = migrate(settings.database_url.get_secret_value(), say)
+        say(f"the schema is current ({len(applied)} migrations applied now)")
+    if settings.job_queue_database_url is not None:
+        jobs.migrating.bring_to_current(asked, settings)
     return ExitCode.OK
 
 
@@ -115,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         outbox,
         dlq,
         workflow,
+        jobs,
         deliveries,
         documents,
         suppressions,

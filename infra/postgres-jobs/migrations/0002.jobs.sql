@@ -35,7 +35,10 @@ CREATE OR REPLACE FUNCTION jobs_ops.stamp() RETURNS trigger LANGUAGE plpgsql AS 
 BEGIN
     CASE NEW.status
         WHEN 'doing' THEN
-            NEW.started_at := clock_timestamp();
+            -- A time that somebody gives along stays.
+            IF NEW.started_at IS NOT DISTINCT FROM OLD.started_at THEN
+                NEW.started_at := clock_timestamp();
+            END IF;
             NEW.finished_at := NULL;
         WHEN 'todo' THEN
             -- Also when an operator says so in SQL: whoever has it may not settle it any more.
@@ -47,14 +50,30 @@ BEGIN
                 NEW.stalls := 0;
             END IF;
         ELSE
-            NEW.finished_at := clock_timestamp();
+            IF NEW.finished_at IS NOT DISTINCT FROM OLD.finished_at THEN
+                NEW.finished_at := clock_timestamp();
+            END IF;
             NEW.worker_id := NULL;
     END CASE;
     RETURN NEW;
 END $$;
 
+-- A job that is written down by hand, or copied from elsewhere, when it was begun or over already.
+CREATE OR REPLACE FUNCTION jobs_ops.stamp_written() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status = 'doing' THEN
+        NEW.started_at := coalesce(NEW.started_at, clock_timestamp());
+    ELSE
+        NEW.finished_at := coalesce(NEW.finished_at, clock_timestamp());
+    END IF;
+    RETURN NEW;
+END $$;
+
 CREATE OR REPLACE TRIGGER jobs_ops_stamp BEFORE UPDATE OF status ON procrastinate_jobs
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION jobs_ops.stamp();
+
+CREATE OR REPLACE TRIGGER jobs_ops_stamp_written BEFORE INSERT ON procrastinate_jobs
+    FOR EACH ROW WHEN (NEW.status <> 'todo') EXECUTE FUNCTION jobs_ops.stamp_written();
 
 -- Who asks wants to hear of a job that may run again, too, not only of a new one.
 CREATE OR REPLACE TRIGGER jobs_ops_notify AFTER UPDATE OF status ON procrastinate_jobs
@@ -188,6 +207,18 @@ BEGIN
     RETURN deleted;
 END $$;
 
--- What ended before there was a column for it, so that it is purged in its time.
+-- What was before there were columns for it, as its events tell, and otherwise now: it is purged in its time.
+UPDATE procrastinate_jobs AS job
+   SET created_at = coalesce(seen.created_at, job.created_at),
+       started_at = CASE WHEN job.status <> 'todo' THEN coalesce(job.started_at, seen.started_at) END,
+       finished_at = coalesce(job.finished_at, seen.finished_at)
+  FROM (SELECT event.job_id, min(event.at) FILTER (WHERE event.type = 'deferred') AS created_at,
+               max(event.at) FILTER (WHERE event.type = 'started') AS started_at,
+               max(event.at) FILTER (WHERE event.type IN ('succeeded', 'failed', 'cancelled', 'aborted')
+                                       AND one.status NOT IN ('todo', 'doing')) AS finished_at
+          FROM procrastinate_events AS event JOIN procrastinate_jobs AS one ON one.id = event.job_id
+         GROUP BY event.job_id) AS seen
+ WHERE seen.job_id = job.id;
 UPDATE procrastinate_jobs SET finished_at = now()
  WHERE finished_at IS NULL AND status IN ('succeeded', 'failed', 'cancelled', 'aborted');
+UPDATE procrastinate_jobs SET started_at = now() WHERE started_at IS NULL AND status = 'doing';

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import psycopg
     from yoyo.migrations import MigrationList
 
-__all__ = ["migrate_jobs", "shipped_migrations"]
+__all__ = ["engine_migrations", "migrate_jobs", "shipped_migrations"]
 
 SOURCE = "package:worker_ops:jobs/migrations_sql"
 ENGINE = files("procrastinate") / "sql"
@@ -57,8 +57,14 @@ def shipped_migrations() -> MigrationList:
     return read_migrations(SOURCE)
 
 
+def engine_migrations() -> dict[str, Traversable]:
+    """Return Procrastinate's own migrations by name, oldest first."""
+    found = {file.name: file for file in (ENGINE / "migrations").iterdir() if file.name.endswith(".sql")}
+    return dict(sorted(found.items()))
+
+
 def _bring_engine(connection: psycopg.Connection, announce: Callable[[str], None], applied: list[str]) -> None:
-    files_by_name = {file.name: file for file in (ENGINE / "migrations").iterdir() if file.name.endswith(".sql")}
+    files_by_name = engine_migrations()
     with connection.transaction():
         connection.execute(RECORD)
         known = {str(row[0]) for row in connection.execute(APPLIED).fetchall()}
