@@ -83,7 +83,7 @@ WITH chosen AS MATERIALIZED (
 SELECT (SELECT count(*) FROM deleted) AS deleted, max(finished_at) AS latest FROM chosen
 """
 # A stretch of the table at a time, by its key: no count is a long statement, however many there are.
-STRETCH = 50_000
+STRETCH = 20_000
 ENDED = ("succeeded", "cancelled", "aborted", "failed")
 COUNTED = ",\n       ".join(f"count(*) FILTER (WHERE status = '{one}' AND finished_at < $2) AS {one}" for one in ENDED)
 COUNT = f"""
