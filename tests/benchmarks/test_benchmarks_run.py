@@ -126,3 +126,9 @@ def test_workflows_are_measured_beside_their_peers() -> None:
     assert all(row["executionsPerSecond"] > 0 and row["enqueuedPerSecond"] > 0 for row in measured["throughput"])
     assert [row["contender"] for row in measured["latency"]] == [*peers, "ours", "ours, hinted"]
     assert all(row["p50Ms"] > 0 for row in measured["latency"])
+
+
+def test_purging_is_measured_by_its_statements() -> None:
+    rows = printed("bench_jobs_purge.py", "--jobs", "2000")
+    assert [row["contender"] for row in rows] == ["retry-all", "purge"]
+    assert all(row["longestMs"] > 0 and row["jobsPerSecond"] > 0 for row in rows)
