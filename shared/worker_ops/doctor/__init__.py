@@ -1,4 +1,4 @@
-"""`intelliflow doctor`: looks at everything that can be wrong in the database, and says what helps."""
+"""`intelliflow doctor`: looks at everything that can be wrong in the databases, and says what helps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from events_worker.store import UpkeepStore
 from worker_ops.doctor import findings
+from worker_ops.doctor.jobs import examine_jobs
 from worker_ops.doctor.store import DoctorStore
 from worker_ops.doctor.workflows import examine_workflows
 from worker_ops.doctor.workflows_store import WorkflowsView
 from worker_ops.exit_codes import ExitCode
+from worker_ops.jobs.opened import JobsOperatorSettings
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.servers import opened_database
 
@@ -20,19 +22,24 @@ if TYPE_CHECKING:
 
     from worker_ops.arguments import Commands
     from worker_ops.doctor.findings import Finding
-    from worker_runtime.settings import WorkerSettings
 
 
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser("doctor", help="look for what is wrong, and say what helps")
     add_output(parser)
-    parser.set_defaults(command=lambda asked, settings: asyncio.run(_doctor(asked, settings)))
+    parser.set_defaults(
+        command=lambda asked, settings: asyncio.run(_doctor(asked, settings)), settings_type=JobsOperatorSettings
+    )
 
 
-async def _doctor(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
-    async with opened_database(settings) as database:
-        found = await examine(DoctorStore(database), UpkeepStore(database), WorkflowsView(database))
+async def _doctor(asked: argparse.Namespace, settings: JobsOperatorSettings) -> ExitCode:
+    found = []
+    if settings.database_url is not None or settings.job_queue_database_url is None:
+        async with opened_database(settings) as database:
+            found += await examine(DoctorStore(database), UpkeepStore(database), WorkflowsView(database))
+    if settings.job_queue_database_url is not None:
+        found += await examine_jobs(settings)
     rows = [
         {
             "check": finding.check,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["JobsOperatorSettings", "command_over_jobs", "database_url", "opened_jobs"]
+__all__ = ["JobsOperatorSettings", "command_over_jobs", "connected_jobs", "database_url", "opened_jobs"]
 
 T = TypeVar("T")
 NOT_SET = (
@@ -48,10 +48,10 @@ def database_url(settings: WorkerSettings) -> str:
 
 
 @asynccontextmanager
-async def opened_jobs(
+async def connected_jobs(
     settings: WorkerSettings, statement_seconds: float = STATEMENT_SECONDS, *, by_index: bool = True
 ) -> AsyncIterator[Database]:
-    """Connect to a jobs database with a current schema; raises `DatabaseUnavailable`, `SchemaOutdated`.
+    """Connect to the jobs database, or to nothing yet: the first statement raises `DatabaseUnavailable`.
 
     Whoever counts everything is not `by_index`.
     """
@@ -60,6 +60,15 @@ async def opened_jobs(
     async with Database(
         url, application="intelliflow jobs", settings=own, command_seconds=statement_seconds
     ) as database:
+        yield database
+
+
+@asynccontextmanager
+async def opened_jobs(
+    settings: WorkerSettings, statement_seconds: float = STATEMENT_SECONDS, *, by_index: bool = True
+) -> AsyncIterator[Database]:
+    """Connect to a jobs database with a current schema; raises `DatabaseUnavailable`, `SchemaOutdated`."""
+    async with connected_jobs(settings, statement_seconds, by_index=by_index) as database:
         await SchemaStore(database).refuse_old()
         yield database
 
