@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from worker_ops.arguments import add_author
 from worker_ops.exit_codes import CommandFailed, ExitCode
+from worker_ops.jobs.opened import opened_jobs
 from worker_ops.output import add_output, say, write_rows
 from worker_ops.person.address import Person, email_spellings, phone_number
 from worker_ops.person.jobs import SCHEDULE, PersonJobs
@@ -41,7 +42,7 @@ def register(commands: Commands) -> None:
     find = verbs.add_parser("find", help="say where an address is")
     _add_addresses(find)
     find.set_defaults(command=_run_with(_find))
-    erase = verbs.add_parser("erase", help="erase an address from the database and the queues")
+    erase = verbs.add_parser("erase", help="erase an address from the databases and the queues")
     _add_addresses(erase)
     add_author(erase, reason_needed=False)
     erase.set_defaults(command=_run_with(_erase))
@@ -86,11 +87,16 @@ async def _opened(settings: WorkerSettings) -> AsyncIterator[Searching]:
     async with AsyncExitStack() as opened:
         store = None
         if settings.database_url is None:
-            say("DATABASE_URL is not set: only Redis is looked at")
+            say("DATABASE_URL is not set: only Redis is looked at, and the jobs database if that is set")
         else:
             store = PersonStore(await opened.enter_async_context(opened_database(settings, STRETCH_SECONDS)))
+        side_effects = None
+        if settings.job_queue_database_url is None:
+            say("JOB_QUEUE_DATABASE_URL is not set: the jobs database is not looked at")
+        else:
+            side_effects = PersonStore(await opened.enter_async_context(opened_jobs(settings, STRETCH_SECONDS)))
         redis = await opened.enter_async_context(opened_redis(settings))
-        yield Searching(PersonJobs(redis, settings), store, opened.enter_context(interruptible()))
+        yield Searching(PersonJobs(redis, settings), store, side_effects, opened.enter_context(interruptible()))
 
 
 async def _find(asked: argparse.Namespace, searching: Searching, search: Search) -> ExitCode:
@@ -126,7 +132,7 @@ def _tell_what_helps(left: Tally) -> None:
     for place in schedules:
         say(f"{place}: makes jobs for this person again and again: remove the schedule, then run this again")
     if len(left.places) > len(schedules):
-        say("somebody works on what is left: run it again when that is done")
+        say("somebody works on what is left, or it is still to be done: run it again when that is over")
 
 
 def _unless_stopped(searching: Searching, code: ExitCode) -> ExitCode:

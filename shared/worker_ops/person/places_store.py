@@ -18,7 +18,8 @@ UNSENT = "state IN ('sending', 'waiting')"
 class Place:
     """A table. `texts` and `json` are its columns that may hold an address; of `whole` nothing is left but NULL.
 
-    `busy`: an SQL condition for a row that somebody works on. `also`: further columns an erased row gets.
+    `busy`: an SQL condition for a row that somebody works on. `also`: further columns an erased row gets. `apart`: what
+    is written behind an erased text where no two may be alike.
     """
 
     table: str
@@ -29,6 +30,7 @@ class Place:
     busy: str = NOBODY_IS_AT_IT
     tenant: str = "held.tenant_id"
     also: str = ""
+    apart: str = "''"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -55,9 +57,11 @@ SELECT held.ctid AS place, {self.key} AS key, coalesce({self.busy}, false) AS bu
     @property
     def erase(self) -> str:
         """Return the statement that writes one row: its place, then its columns."""
-        types = {column: "jsonb" if column in self.json else "text" for column in self.columns}
-        sets = [f"{column} = ${number}::{types[column]}" for number, column in enumerate(self.columns, 2)]
+        sets = [f"{column} = {self._written(column, number)}" for number, column in enumerate(self.columns, 2)]
         return f"UPDATE {self.table} SET {', '.join([*sets, *filter(None, [self.also])])} WHERE ctid = $1"
+
+    def _written(self, column: str, number: int) -> str:
+        return f"${number}::jsonb" if column in self.json else f"${number}::text || {self.apart}"
 
 
 EVENT_TEXTS, EVENT_JSON = ("aggregate_id", "last_error"), ("payload", "metadata")
@@ -171,5 +175,37 @@ PLACES = (
     *(
         Place(f"pgmq.{table}", "held.msg_id::text", json=("message",), tenant=TENANT_OF_MESSAGE)
         for table in ("q_workflow_execution_queue", "a_workflow_execution_queue", "q_workflow_dlq", "a_workflow_dlq")
+    ),
+)
+# In the jobs database. A job that is not over may be begun at any moment, with what it was given.
+JOB_NOT_OVER = "held.status IN ('todo', 'doing')"
+OF_THE_JOB = "FROM procrastinate_jobs AS job WHERE job.id = held.job_id"
+TENANT_IN_ARGS = "coalesce({0}.args->>'tenantId', {0}.args->>'tenant_id')"
+TENANT_OF_JOB = f"(SELECT {TENANT_IN_ARGS.format('job')} {OF_THE_JOB})"
+BUSY_JOB = f"EXISTS (SELECT {OF_THE_JOB} AND job.status IN ('todo', 'doing'))"
+JOB_PLACES = (
+    Place(
+        "procrastinate_jobs",
+        "held.id::text",
+        texts=("lock", "queueing_lock"),
+        json=("args",),
+        busy=JOB_NOT_OVER,
+        tenant=TENANT_IN_ARGS.format("held"),
+    ),
+    Place(
+        "procrastinate_events",
+        "held.job_id::text",
+        texts=("error", "error_traceback"),
+        busy=BUSY_JOB,
+        tenant=TENANT_OF_JOB,
+    ),
+    # A key that is an address is given up with it, and another's must not become the same.
+    Place(
+        "jobs_ops.deferrals",
+        "held.job_id::text",
+        texts=("key",),
+        busy=BUSY_JOB,
+        tenant=TENANT_OF_JOB,
+        apart="' ' || job_id",
     ),
 )

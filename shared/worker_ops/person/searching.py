@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from worker_ops.output import say
 from worker_ops.person.jobs import is_notification
-from worker_ops.person.places_store import PLACES
+from worker_ops.person.places_store import JOB_PLACES, PLACES
 from worker_ops.person.tally import Tally
 
 if TYPE_CHECKING:
@@ -22,10 +22,14 @@ SAY_EVERY_SECONDS = 2.0
 
 @dataclass
 class Searching:
-    """One command's way through Redis and, where there is one, the database. Ends early when a stop is requested."""
+    """One command's way through Redis and the databases that there are. Ends early when a stop is requested.
+
+    `jobs` are Redis', `side_effects` the jobs database.
+    """
 
     jobs: PersonJobs
     store: PersonStore | None
+    side_effects: PersonStore | None
     stop: StopSignal
     _said: float = 0.0
 
@@ -59,14 +63,15 @@ class Searching:
         return tuple(at_work)
 
     async def _tables(self, search: Search, tally: Tally, *, apply: bool) -> None:
-        for place in PLACES if self.store else ():
-            if self.stop.requested.is_set():
-                return
-            await self._table(place, search, tally, apply=apply)
+        for store, places in ((self.side_effects, JOB_PLACES), (self.store, PLACES)):
+            for place in places if store else ():
+                if self.stop.requested.is_set():
+                    return
+                assert store  # noqa: S101  see above
+                await self._table(store, place, search, tally, apply=apply)
 
-    async def _table(self, place: Place, search: Search, tally: Tally, *, apply: bool) -> None:
-        assert self.store  # noqa: S101  see the caller
-        walk = self.store.erase(place, search) if apply else self.store.find(place, search)
+    async def _table(self, store: PersonStore, place: Place, search: Search, tally: Tally, *, apply: bool) -> None:
+        walk = store.erase(place, search) if apply else store.find(place, search)
         async for stretch in walk:
             tally.add(place.table, stretch.rows)
             self._tell(f"{place.table}: {stretch.done:.0%}")
