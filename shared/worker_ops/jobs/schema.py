@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from importlib.resources import files
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -14,7 +15,6 @@ from worker_ops.migrations import migrating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from importlib.resources.abc import Traversable
 
     import psycopg
     from yoyo.migrations import MigrationList
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["engine_migrations", "migrate_jobs", "shipped_migrations"]
 
 SOURCE = "package:worker_ops:jobs/migrations_sql"
-ENGINE = files("procrastinate") / "sql"
+# Found, not imported: the start of every command would pay for it.
+ENGINE = Path(str(distribution("procrastinate").locate_file("procrastinate"))) / "sql"
 # Procrastinate keeps no record of what was applied, so we do.
 RECORD = """
 CREATE SCHEMA IF NOT EXISTS jobs_ops;
@@ -57,10 +58,9 @@ def shipped_migrations() -> MigrationList:
     return read_migrations(SOURCE)
 
 
-def engine_migrations() -> dict[str, Traversable]:
+def engine_migrations() -> dict[str, Path]:
     """Return Procrastinate's own migrations by name, oldest first."""
-    found = {file.name: file for file in (ENGINE / "migrations").iterdir() if file.name.endswith(".sql")}
-    return dict(sorted(found.items()))
+    return {file.name: file for file in sorted((ENGINE / "migrations").glob("*.sql"))}
 
 
 def _bring_engine(connection: psycopg.Connection, announce: Callable[[str], None], applied: list[str]) -> None:
@@ -96,7 +96,7 @@ def _baseline(
     return set(names)
 
 
-def _apply(connection: psycopg.Connection, file: Traversable, names: list[str]) -> None:
+def _apply(connection: psycopg.Connection, file: Path, names: list[str]) -> None:
     with connection.transaction():
         connection.execute(sql.SQL(file.read_text(encoding="utf-8")))
         _note(connection, names)
