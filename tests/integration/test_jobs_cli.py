@@ -204,7 +204,9 @@ def test_a_job_in_the_hands_of_a_worker_that_lives_is_not_retried(desk: Operator
 
 def test_a_job_whose_worker_is_silent_is_retried_and_taken_from_it(desk: Operator, jobs: Jobs) -> None:
     silent = jobs.worker(silent=61)
-    for job in (jobs.doing(silent), jobs.doing(None)):
+    asked = jobs.doing(silent)
+    assert desk.run(f"jobs cancel {asked}").code == ExitCode.OK
+    for job in (jobs.doing(silent), jobs.doing(None), asked):
         assert desk.json(f"jobs retry {job}")["was"] == "doing"
         assert jobs.of(job, "(status, worker_id, started_at)::text") == "(todo,,)"
 

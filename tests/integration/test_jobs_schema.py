@@ -155,10 +155,7 @@ def test_a_schema_that_is_too_old_is_refused_with_a_remedy_that_helps(empty_url:
     refused = migrate(empty_url)
     assert refused.returncode == ExitCode.FAILED
     assert OLDEST_FOUND in refused.stderr
-    assert set(everything(empty_url)[0]) - set(before[0]) <= {
-        "engine_migrations.name",
-        "engine_migrations.applied_at",
-    }
+    assert everything(empty_url)[1:] == before[1:]
     with psycopg.connect(empty_url, autocommit=True) as database:
         for name in sorted(file.name for file in MIGRATIONS.iterdir()):
             if "03.02.99" < name <= OLDEST_FOUND:
