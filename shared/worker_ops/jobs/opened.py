@@ -30,7 +30,7 @@ NOT_SET = (
 class JobsOperatorSettings(WorkerSettings):
     """What an operator's command reads of the jobs-worker's settings, without its tasks."""
 
-    job_queue_stalled_after_ms: Annotated[Milliseconds, Field(ge=20_000)] = Field(
+    job_queue_stalled_after_ms: Annotated[Milliseconds, Field(ge=5_000)] = Field(
         60_000, description="silence of a worker after which its jobs are given to others"
     )
 
