@@ -63,7 +63,7 @@ class Request(Arguments):
 
 @job_queue.task(name="api.call", queue="api", pass_context=True, retry=Backoff())
 @deadline(120)
-async def call(context: JobContext, **arguments: Any) -> None:
+async def call(context: JobContext, /, **arguments: Any) -> None:
     """Send it once; every attempt carries the same `Idempotency-Key`. No redirect is followed.
 
     The arguments are those of `Request`. No answer, 408, 425, 429 and 5xx are tried again, no sooner than the server's

@@ -58,7 +58,7 @@ class Mail(Arguments):
 
 @job_queue.task(name="email.send", queue="email", pass_context=True, retry=Backoff())
 @deadline(30)
-async def send(context: JobContext, **arguments: Any) -> None:
+async def send(context: JobContext, /, **arguments: Any) -> None:
     """Add a notification to the product's queue, under an id of the job's own: once, however often it is tried.
 
     The arguments are those of `Mail`. Redis being away costs no attempt.
