@@ -195,7 +195,7 @@ def report(result: Result) -> None:
 
 def serve(stack: Stack, place: Path) -> None:
     """Keep everything up until told to stop, which is the good end of it. Raises WorkerFailedError when one dies."""
-    events, _, notifications, _ = stack.workers
+    events, _, notifications, *_ = stack.workers
     say(f"""\
 Everything stays up until Ctrl-C. Things to try, in another terminal:
   ./dev shell -c 'psql -f shared/embedded_stack/one_lead.sql'         commit an event (edit the file first, or not)

@@ -49,6 +49,12 @@ class PostgresServer(Server):
         create_database(self.url_of("postgres"), name, template=template)
         return self.url_of(name)
 
+    def database(self, name: str) -> str:
+        """Return the address of a database, which is made unless it is there."""
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone()
+        return self.url_of(name) if there is not None else self.create_database(name)
+
     def _prepare(self) -> None:
         if not self.data.exists():
             self._make_cluster()

@@ -16,6 +16,7 @@ from embedded_stack.sms_server import SmsServer
 from embedded_stack.valkey import RedisServer
 from embedded_stack.webhook_receiver import WebhookReceiver
 from embedded_stack.worker_process import WorkerProcess
+from worker_ops.jobs.schema import migrate_jobs
 from worker_ops.migrations import migrate
 
 if TYPE_CHECKING:
@@ -23,8 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # The runbooks' ports, taken when they are free.
-REDIS_PORT, POSTGRES_PORT = 6379, 5432
-WORKERS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102, "workflow-worker": 3103}
+REDIS_PORT, POSTGRES_PORT, JOBS_PORT = 6379, 5432, 5433
+WORKERS = {
+    "events-worker": 3100,
+    "ingestion-worker": 3101,
+    "notifications-worker": 3102,
+    "workflow-worker": 3103,
+    "jobs-worker": 3104,
+}
+JOBS_DATABASE = "jobs"
 SECRET_BYTES = 32
 SENDER = "IntelliFlow <noreply@intelliflow.example>"
 
@@ -64,7 +72,7 @@ def running_stack(place: Path, announce: Callable[[str], None], *, start_lock: P
     """Start everything in order, and stop it in the opposite one. Blocks for as long as either takes.
 
     Stacks with the same `start_lock` start one after another, so that no two choose the same free port.
-    REDIS_URL and DATABASE_URL in the environment take the place of servers of our own.
+    REDIS_URL, DATABASE_URL and JOB_QUEUE_DATABASE_URL in the environment take the place of servers of our own.
     """
     with ExitStack() as opened:
         with starting_alone(start_lock, announce):
@@ -76,9 +84,11 @@ def running_stack(place: Path, announce: Callable[[str], None], *, start_lock: P
 def _started(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> Stack:
     redis_url = os.environ.get("REDIS_URL") or _own_redis(opened, place, announce)
     database_url = os.environ.get("DATABASE_URL") or _own_postgres(opened, place, announce)
+    jobs_url = os.environ.get("JOB_QUEUE_DATABASE_URL") or _own_jobs_postgres(opened, place, announce)
     migrate(database_url, announce)
+    migrate_jobs(jobs_url, announce)
     neighbours = _neighbours(opened, place, announce)
-    variables = _product_variables(redis_url, database_url, neighbours, place)
+    variables = _product_variables((redis_url, database_url, jobs_url), neighbours, place)
     opened.enter_context(announced_environment(place, variables))
     workers = opened.enter_context(_running_workers(place / "logs", variables, announce))
     return Stack(variables, neighbours, place / "objects", workers)
@@ -106,11 +116,20 @@ def _own_postgres(opened: ExitStack, place: Path, announce: Callable[[str], None
     return server.url
 
 
-def _product_variables(redis_url: str, database_url: str, neighbours: Neighbours, place: Path) -> dict[str, str]:
+def _own_jobs_postgres(opened: ExitStack, place: Path, announce: Callable[[str], None]) -> str:
+    # A server of its own: every deferred job notifies, for which all commits of a server queue.
+    server = opened.enter_context(PostgresServer(place / "postgres-jobs", preferred_port=JOBS_PORT))
+    announce(f"PostgreSQL of the side effects: 127.0.0.1:{server.port}")
+    return server.database(JOBS_DATABASE)
+
+
+def _product_variables(urls: tuple[str, str, str], neighbours: Neighbours, place: Path) -> dict[str, str]:
     mailbox, company = neighbours.mailbox, neighbours.company
+    redis_url, database_url, jobs_url = urls
     return {
         "REDIS_URL": redis_url,
         "DATABASE_URL": database_url,
+        "JOB_QUEUE_DATABASE_URL": jobs_url,
         "SMTP_HOST": mailbox.host,
         "SMTP_PORT": str(mailbox.port),
         "SMTP_TLS": "starttls",

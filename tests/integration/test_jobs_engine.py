@@ -386,7 +386,8 @@ class TestProcrastinateSRules:
             seen.append(number)
             await asyncio.sleep(0)
 
-        await notes.batch_defer_async(*[{"number": number} for number in range(500)])
+        given: list[dict[str, Any]] = [{"number": number} for number in range(500)]
+        await notes.batch_defer_async(*given)
         async with engine(at), engine(at):
             await at.soon("SELECT count(*) = 500 FROM procrastinate_jobs WHERE status = 'succeeded'")
         assert sorted(seen) == list(range(500))

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from jobs_worker.store import JobStore
     from worker_runtime.loops import StopSignal
 
-__all__ = ["Membership"]
+__all__ = ["BEATS_PER_SILENCE", "Membership"]
 
 log = structlog.get_logger()
 
-EVERY_SECONDS = 5.0
+# Ten beats may be lost before anybody misses a worker.
+BEATS_PER_SILENCE = 12
 AGAIN_SECONDS = 0.5
 SOON_SECONDS = 0.2
 
@@ -33,7 +34,7 @@ class Membership:
 
     name = "job-membership"
 
-    def __init__(self, store: JobStore, joined: Callable[[], None], *, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(self, store: JobStore, joined: Callable[[], None], *, every_seconds: float) -> None:
         self.heartbeat = Heartbeat()
         self._store = store
         # Told when there are jobs to be had at last.

@@ -46,7 +46,7 @@ class JobsSettings(WorkerSettings):
     job_queue_task_timeout_ms: Annotated[Milliseconds, Field(ge=1000)] = Field(
         300_000, description="what one attempt may take, of a task without a deadline of its own"
     )
-    job_queue_stalled_after_ms: Annotated[Milliseconds, Field(ge=20_000)] = Field(
+    job_queue_stalled_after_ms: Annotated[Milliseconds, Field(ge=5_000)] = Field(
         60_000, description="silence of a worker after which its jobs are given to others"
     )
     job_queue_history_days: int = Field(

@@ -11,7 +11,7 @@ from jobs_worker.app import job_queue
 from jobs_worker.attempt import Attempts
 from jobs_worker.counting import CountedQueue, Depths
 from jobs_worker.jobs import Jobs
-from jobs_worker.membership import Membership
+from jobs_worker.membership import BEATS_PER_SILENCE, Membership
 from jobs_worker.periodic import Periodic
 from jobs_worker.registry import queues_of, retry_limits
 from jobs_worker.services import Services
@@ -67,7 +67,8 @@ class JobsWorker(Worker[JobsSettings]):
             )
             opened.callback(attempts.close)
             metrics_of = _queues(runtime, upkeep)
-            membership = Membership(JobStore(beats), hinted.set)
+            silence = settings.job_queue_stalled_after_ms / 1000
+            membership = Membership(JobStore(beats), hinted.set, every_seconds=silence / BEATS_PER_SILENCE)
             jobs = Jobs(
                 JobStore(database),
                 membership,
@@ -78,7 +79,6 @@ class JobsWorker(Worker[JobsSettings]):
                 poll_seconds=settings.job_queue_poll_interval_ms / 1000,
                 hinted=hinted,
             )
-            silence = settings.job_queue_stalled_after_ms / 1000
             rescue = Upkeep(upkeep, retry_limits(job_queue), metrics_of, silence_seconds=silence)
             runtime.log.info("job_queue_worker_started", queues=settings.worked_queues() or "all")
             yield [jobs, membership, rescue, Periodic(job_queue)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from importlib.resources import files
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -14,7 +15,6 @@ from worker_ops.migrations import migrating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from importlib.resources.abc import Traversable
 
     import psycopg
     from yoyo.migrations import MigrationList
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["migrate_jobs", "shipped_migrations"]
 
 SOURCE = "package:worker_ops:jobs/migrations_sql"
-ENGINE = files("procrastinate") / "sql"
+# Found, not imported: the start of every command would pay for it.
+ENGINE = Path(str(distribution("procrastinate").locate_file("procrastinate"))) / "sql"
 # Procrastinate keeps no record of what was applied, so we do.
 RECORD = """
 CREATE SCHEMA IF NOT EXISTS jobs_ops;
@@ -58,7 +59,7 @@ def shipped_migrations() -> MigrationList:
 
 
 def _bring_engine(connection: psycopg.Connection, announce: Callable[[str], None], applied: list[str]) -> None:
-    files_by_name = {file.name: file for file in (ENGINE / "migrations").iterdir() if file.name.endswith(".sql")}
+    files_by_name = {file.name: file for file in (ENGINE / "migrations").glob("*.sql")}
     with connection.transaction():
         connection.execute(RECORD)
         known = {str(row[0]) for row in connection.execute(APPLIED).fetchall()}
@@ -90,7 +91,7 @@ def _baseline(
     return set(names)
 
 
-def _apply(connection: psycopg.Connection, file: Traversable, names: list[str]) -> None:
+def _apply(connection: psycopg.Connection, file: Path, names: list[str]) -> None:
     with connection.transaction():
         connection.execute(sql.SQL(file.read_text(encoding="utf-8")))
         _note(connection, names)
