@@ -74,8 +74,8 @@ def test_a_rule_that_defers_a_job_needs_the_database_of_the_jobs(
     given(monkeypatch, path)
     assert problems() == [
         (
-            f"EVENT_RULES_FILE='{path}': {path}:2: rules.0.job: JOB_QUEUE is switched off: set JOB_QUEUE_DATABASE_URL or"
-            " remove the rule; allowed: a file with routing rules"
+            f"EVENT_RULES_FILE='{path}': {path}:2: rules.0.job: JOB_QUEUE is switched off: set"
+            " JOB_QUEUE_DATABASE_URL or remove the rule; allowed: a file with routing rules"
         )
     ]
     monkeypatch.setenv("JOB_QUEUE_DATABASE_URL", "mysql://localhost/jobs")
