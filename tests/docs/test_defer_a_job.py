@@ -99,7 +99,7 @@ def test_the_page_shows_the_files_as_they_are() -> None:
 async def test_a_newcomer_gets_from_nothing_to_the_parcel(
     start: Callable[..., OrdersApi], variables: dict[str, str], warehouse: ScriptedHttp
 ) -> None:
-    answers = []
+    answers: list[str] = []
     for command in JOURNEY:
         if command.startswith("uvicorn"):
             assert command == "uvicorn orders_api.app:app --port 8000"

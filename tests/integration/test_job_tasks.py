@@ -69,6 +69,14 @@ async def mails(redis_url: str) -> list[Any]:
         await redis.close()
 
 
+async def test_who_opened_the_queue_first_keeps_it_when_the_worker_goes(at: Desk) -> None:
+    for _ in range(2):
+        async with working():
+            pass
+        job = await email.send.defer_async(**MAIL)
+        assert (await at.job(job))["status"] == "todo"
+
+
 class TestEmail:
     async def test_is_handed_to_the_notifications_worker(
         self, at: Desk, redis_url: str, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +153,7 @@ class TestEmail:
         assert await at.errors(job) == [(1, f"PermanentError: INVALID_ARGUMENTS: {complaint}")]
         (traceback,) = await at.rows("SELECT error_traceback FROM procrastinate_events WHERE type = 'error'")
         assert "ada@example.com" not in traceback[0]
+        assert "input_value" not in traceback[0]
 
 
 class TestApi:
