@@ -28,7 +28,13 @@ MOST_MANUAL_BLOCKS = 2
 # An empty set has no members to print, and what changes nothing says so beside the data.
 SILENT = ("redis-cli ZRANGE", "intelliflow migrate")
 # These stop all workers and end all executions: test_workflow_sql_pages.py gives each section a database of its own.
-OWN_DATABASE = {"docs/operations/runbooks/workflow-runbook.md", "docs/operations/workflow-admin-guide.md"}
+OWN_DATABASE = {
+    "docs/operations/runbooks/workflow-runbook.md",
+    "docs/operations/workflow-admin-guide.md",
+    # These speak to the database of the jobs, and have tests of their own.
+    "docs/how-to/defer-a-job.md",
+    "docs/how-to/write-a-task.md",
+}
 USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102}
 
 pytestmark = [pytest.mark.needs("curl", "jq", "bash"), pytest.mark.timeout(240)]
