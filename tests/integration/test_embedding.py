@@ -122,9 +122,7 @@ async def test_it_works_beside_the_block_and_leaves_the_process_alone(guest: typ
         await until_ready(one)
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
         assert own_threads() - threads == {"loop guard"}
-        assert (
-            b'intelliflow_worker_loop_tick_age_seconds{loop="turning",worker="guest"}' in one.runtime.metrics.scrape()
-        )
+        assert b'intelliflow_loop_tick_age_seconds{loop="turning",worker="guest"}' in one.runtime.metrics.scrape()
     assert guest.said == ["opened", "began", "drained", "closed"]
     assert own_threads() == threads
     assert one.unready_because == "the guest is draining"
