@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import psycopg
@@ -93,7 +93,7 @@ class Process:
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
-    def ready(self, within: float = 20) -> Process:
+    def ready(self, within: float = 20) -> Self:
         def is_ready() -> bool:
             assert self.popen.poll() is None, self.log.read_text()
             return self.status("/health/ready") == 200

@@ -45,39 +45,50 @@ def bad_configuration(problems: Sequence[str]) -> Ending:
 
 
 class StopOrders:
-    """Every reason to stop, in the order they came: signals, a crash, an empty queue. The first stops the worker.
-
-    Listens to SIGTERM and SIGINT from construction on. Their handlers run in Python's main thread even while a job
-    blocks the event loop, and arm the last resort.
-    """
+    """Every reason to stop, in the order they came: a crash, an empty queue. The first stops the worker."""
 
     def __init__(self, grace_seconds: float, announce: Callable[[], None]) -> None:
         self.stop = StopSignal()
         self.asked = asyncio.Event()
         self._grace_seconds = grace_seconds
         self._announce = announce
-        self._loop = asyncio.get_running_loop()
-        # A signal interrupts whatever runs: without a context of its own, its log lines would name a bystander's job.
-        self._context = contextvars.copy_context()
         self._reasons: list[Ending] = []
-        self._signals = 0
-        self._last_resort = LastResort()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
 
     @property
     def ending(self) -> Ending:
-        """How the process ends: by the first failure among the reasons, else by the first reason."""
+        """How the worker ends: by the first failure among the reasons, else by the first reason."""
         failures = [reason for reason in self._reasons if reason.code == FAILED]
         return (failures or self._reasons)[0]
 
     def give(self, reason: Ending) -> None:
         """Stop taking work now; what runs has the grace. May be called again: more reasons, same stop."""
         self._reasons.append(reason)
-        self._last_resort.arm(self._grace_seconds + CLOSING_SECONDS)
         self._announce()
         self.stop.request(self._grace_seconds)
         self.asked.set()
+
+
+class ProcessOrders(StopOrders):
+    """Those of a process that is one worker and nothing else: signals are reasons, too, and a stop has a last resort.
+
+    Listens to SIGTERM and SIGINT from construction on. Their handlers run in Python's main thread even while a job
+    blocks the event loop, and arm the last resort.
+    """
+
+    def __init__(self, grace_seconds: float, announce: Callable[[], None]) -> None:
+        super().__init__(grace_seconds, announce)
+        self._loop = asyncio.get_running_loop()
+        # A signal interrupts whatever runs: without a context of its own, its log lines would name a bystander's job.
+        self._context = contextvars.copy_context()
+        self._signals = 0
+        self._last_resort = LastResort()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def give(self, reason: Ending) -> None:
+        """See `StopOrders`."""
+        self._last_resort.arm(self._grace_seconds + CLOSING_SECONDS)
+        super().give(reason)
 
     def _receive(self, number: int, _: object) -> None:
         self._signals += 1

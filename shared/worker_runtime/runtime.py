@@ -54,7 +54,7 @@ CLOSE_SECONDS = 0.5
 class Runtime(Generic[S]):
     """The pieces of one worker process. Made and used on its event loop; `settings` are the worker's own."""
 
-    def __init__(self, worker: str, settings: S, queue_keys: Iterable[str] = ()) -> None:
+    def __init__(self, worker: str, settings: S, queue_keys: Iterable[str] = (), *, needs_redis: bool = True) -> None:
         release = installed_version()
         self.worker = worker
         self.settings = settings
@@ -85,7 +85,8 @@ class Runtime(Generic[S]):
         self._queues: dict[str | QueueName, JobQueue] = {}
         for key in queue_keys:
             self._announce(key)
-        self.require("redis", self._ping_redis, where=str(settings.redis_address()))
+        if needs_redis:
+            self.require("redis", self._ping_redis, where=str(settings.redis_address()))
 
     def queue(self, key: str | QueueName) -> JobQueue:
         """Return the queue with that key (`EVENTS`, `EMAIL`...) or of that name, to add jobs to or to ask.

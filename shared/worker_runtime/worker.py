@@ -22,7 +22,7 @@ import structlog
 
 from worker_runtime.command_line import run_command
 from worker_runtime.crew import Crew, Room, describe
-from worker_runtime.ending import FAILED, Ending, StopOrders, bad_configuration
+from worker_runtime.ending import FAILED, Ending, ProcessOrders, bad_configuration
 from worker_runtime.health import HealthPortUnavailable
 from worker_runtime.runtime import Runtime, S
 from worker_runtime.settings import SettingsError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from worker_runtime.ending import StopOrders
     from worker_runtime.loops import Loop
 
 log = structlog.get_logger()
@@ -42,12 +43,15 @@ class Worker(ABC, Generic[S]):
     name: ClassVar[str]
     settings_type: type[S]
     queue_keys: ClassVar[tuple[str, ...]] = ()
+    # Whether it can do nothing without: then its start waits for Redis, and its readiness is Redis'.
+    needs_redis: ClassVar[bool] = True
 
     @abstractmethod
     def on_start(self, runtime: Runtime[S]) -> AbstractAsyncContextManager[Sequence[Loop]]:
         """Open resources in order, yield the loops, close in reverse: the one teardown path.
 
-        Entered once Redis answers. May raise to refuse the start; is cancelled when the start is. Closing gets 2 s.
+        Entered once Redis answers, if it is needed. May raise to refuse the start; is cancelled when the start is.
+        Closing gets 2 s.
         """
 
     @classmethod
@@ -56,20 +60,29 @@ class Worker(ABC, Generic[S]):
         run_command(cls, sys.argv[1:])
 
     async def live(self, settings: S, *, until_drained: bool = False) -> Ending:
-        """Start, work, stop; return how the process is to end."""
-        runtime = Runtime(self.name, settings, self.queue_keys)
-        orders = StopOrders(settings.shutdown_timeout_ms / 1000, runtime.announce_draining)
+        """Be a process of its own: start, work, stop; return how the process is to end."""
+        runtime = self.runtime(settings)
+        orders = ProcessOrders(settings.shutdown_timeout_ms / 1000, runtime.announce_draining)
         try:
-            async with runtime.serving_health(), runtime.connected(), runtime.watched(orders):
-                room = Room(self.on_start(runtime))
-                loops = await start(runtime, room, orders)
-                if not orders.asked.is_set():
-                    await work(runtime, loops, orders, until_drained=until_drained)
-                if failure := await room.leave():
-                    orders.give(failure)
+            async with runtime.serving_health():
+                await self.obey(orders, runtime, until_drained=until_drained)
         except HealthPortUnavailable as error:
             orders.give(Ending(FAILED, str(error)))
         return orders.ending
+
+    def runtime(self, settings: S) -> Runtime[S]:
+        """Return what one life of this worker is made of."""
+        return Runtime(self.name, settings, self.queue_keys, needs_redis=self.needs_redis)
+
+    async def obey(self, orders: StopOrders, runtime: Runtime[S], *, until_drained: bool = False) -> None:
+        """Start, work, stop; `orders` know afterwards why. Nothing of the process is touched, but its event loop."""
+        async with runtime.connected(), runtime.watched(orders):
+            room = Room(self.on_start(runtime))
+            loops = await start(runtime, room, orders)
+            if not orders.asked.is_set():
+                await work(runtime, loops, orders, until_drained=until_drained)
+            if failure := await room.leave():
+                orders.give(failure)
 
 
 async def start(runtime: Runtime[S], room: Room, orders: StopOrders) -> Sequence[Loop]:

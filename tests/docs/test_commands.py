@@ -29,8 +29,14 @@ MOST_MANUAL_BLOCKS = 3
 SILENT = ("redis-cli ZRANGE", "intelliflow migrate")
 JOB_QUEUE = "docs/operations/runbooks/job-queue.md"
 # These stop all workers and end all executions: test_workflow_sql_pages.py gives each section a database of its own.
-# Those of the job queue are about another database: test_job_queue_runbook.py makes it, with the jobs that they name.
-OWN_DATABASE = {"docs/operations/runbooks/workflow-runbook.md", "docs/operations/workflow-admin-guide.md", JOB_QUEUE}
+OWN_DATABASE = {
+    "docs/operations/runbooks/workflow-runbook.md",
+    "docs/operations/workflow-admin-guide.md",
+    # Those of jobs are about another database, and have tests of their own.
+    "docs/how-to/defer-a-job.md",
+    "docs/how-to/write-a-task.md",
+    JOB_QUEUE,
+}
 USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102}
 
 pytestmark = [pytest.mark.needs("curl", "jq", "bash"), pytest.mark.timeout(240)]

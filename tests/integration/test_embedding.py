@@ -1,254 +1,262 @@
-"""Embedding whole documents: every piece gets the vector of its text, once, and nothing stale is left or found."""
+"""A worker within another process: what it leaves alone, how it begins again, and how it stops."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import os
+import signal
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from embedded_documents import ingest, local_embedder
-from ingestion_worker.embedding import BATCH, EmbeddingHandler
-from ingestion_worker.embeddings.embedder import Blame, NotEmbedded
-from ingestion_worker.jobs import EmbeddingGeneration
-from ingestion_worker.store.vectors import VectorStore
-from worker_runtime.metrics import Metrics
-from worker_runtime.outcome import DeadLetter, Defer, Done, Retry
-from worker_runtime.postgres import BY_INDEX, Database
-from worker_runtime.testing import job_for
+from engine_harness import until
+from worker_runtime.embedding import embedded
+from worker_runtime.loops import Heartbeat
+from worker_runtime.postgres import Database, SchemaOutdated
+from worker_runtime.settings import WorkerSettings
+from worker_runtime.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ingestion_worker.embeddings.embedder import Vector
-    from worker_runtime.outcome import Outcome
+    from embedded_stack import PostgresServer
+    from worker_runtime.embedding import EmbeddedWorker
+    from worker_runtime.loops import Loop, StopSignal
+    from worker_runtime.runtime import Runtime
 
-TEXTS = ["Invoices are due within thirty days.", "Cats sleep for most of the day.", "The engine needs new oil."]
-RIGHT = """
-SELECT count(*) FROM document_vector AS kept JOIN document_chunk AS chunk USING (tenant_id, document_id, number)
- WHERE kept.digest = sha256(convert_to(chunk.text, 'UTF8'))
-"""
+QUICK = (0.05,)
 
 
-class Counting:
-    """The local model, which counts what it is asked for; `before` runs first."""
+class Turning:
+    """A loop that turns until it is told to break, and then lets go of what it has in hand."""
 
-    provider, name = "local", "all-MiniLM-L6-v2"
+    name = "turning"
 
-    def __init__(self, model: str = "") -> None:
-        self.model = model or local_embedder().model
-        self.asked: list[str] = []
-        self.before: Any = None
+    def __init__(self, said: list[str], drain_seconds: float) -> None:
+        self.heartbeat = Heartbeat()
+        self.breaks = asyncio.Event()
+        self.handed_back = 0
+        self._said = said
+        self._drain_seconds = drain_seconds
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        if self.before is not None:
-            await self.before(texts)
-        self.asked += texts
-        return await local_embedder().embed(texts)
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.progress: list[Any] = []
-
-    async def report_progress(self, progress: Any) -> None:
-        self.progress.append(progress)
-
-
-class Bench:
-    """A handler on a database of the test's own."""
-
-    def __init__(self, database: Database, embedder: Counting | None = None) -> None:
-        self.database = database
-        self.store = VectorStore(database)
-        self.embedder = embedder or Counting()
-        self.metrics = Metrics("ingestion-worker")
-        self.handler = EmbeddingHandler(self.store, self.embedder, self.metrics.embedding)
-        self.notes = Notes()
-
-    async def run(self, document: str = "d-1", tenant: str = "t-1", **fields: Any) -> Outcome:
-        payload = EmbeddingGeneration(documentId=document, tenantId=tenant, **fields)
-        return await self.handler(job_for(payload, notes=self.notes))  # type: ignore[arg-type]
-
-    async def done(self, document: str = "d-1", tenant: str = "t-1", **fields: Any) -> dict[str, Any]:
-        outcome = await self.run(document, tenant, **fields)
-        assert isinstance(outcome, Done), outcome
-        result: dict[str, Any] = outcome.result
-        return result
-
-    async def value(self, statement: str, *arguments: object) -> Any:
-        async with self.database.connected() as connection:
-            return await connection.fetchval(statement, *arguments)
-
-    async def vectors(self) -> int:
-        return int(await self.value("SELECT count(*) FROM document_vector"))
+    async def run(self, stop: StopSignal) -> None:
+        self._said.append("began")
+        while not stop.requested.is_set():
+            if self.breaks.is_set():
+                raise ValueError("it broke")
+            await stop.sleep(0.01)
+            self.heartbeat.beat()
+        draining = asyncio.ensure_future(asyncio.sleep(self._drain_seconds))
+        deadline = asyncio.ensure_future(stop.deadline())
+        await asyncio.wait({draining, deadline}, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            self.handed_back = 1
+        self._said.append("drained" if draining.done() else "handed back")
+        draining.cancel()
+        deadline.cancel()
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with Database(database_url, settings=BY_INDEX) as database:
-        yield database
+class Guest(Worker[WorkerSettings]):
+    name: ClassVar[str] = "guest"
+    settings_type = WorkerSettings
+    needs_redis: ClassVar[bool] = False
+    said: ClassVar[list[str]]
+    loops: ClassVar[list[Turning]]
+    drain_seconds: ClassVar[float] = 0.0
+    database_url: ClassVar[str | None] = None
+    refusals: ClassVar[int] = 0
+
+    @asynccontextmanager
+    async def on_start(self, runtime: Runtime[WorkerSettings]) -> AsyncIterator[Sequence[Loop]]:
+        if self.refusals > 0:
+            type(self).refusals -= 1
+            raise SchemaOutdated("run the migrations")
+        self.loops.append(Turning(self.said, self.drain_seconds))
+        self.said.append("opened")
+        try:
+            if self.database_url is None:
+                yield [self.loops[-1]]
+                return
+            async with Database(self.database_url) as database:
+                runtime.require("postgres", database.ping, where=database.where)
+                await runtime.wait_for("postgres")
+                yield [self.loops[-1]]
+        finally:
+            self.said.append("closed")
 
 
 @pytest.fixture
-def bench(database: Database) -> Bench:
-    return Bench(database)
+def guest() -> type[Guest]:
+    """A class of the test's own, for what it notes is on the class."""
+
+    class Own(Guest):
+        said: ClassVar[list[str]] = []
+        loops: ClassVar[list[Turning]] = []
+
+    return Own
 
 
-async def test_every_piece_gets_the_vector_of_its_text(bench: Bench) -> None:
-    texts = [f"{TEXTS[number % 3]} Number {number}." for number in range(BATCH + 9)]
-    await ingest(bench.database, texts)
-    result = await bench.done()
-    assert result.pop("ms") > 0
-    assert result == {
-        "documentId": "d-1",
-        "chunks": BATCH + 9,
-        "embedded": BATCH + 9,
-        "cached": 0,
-        "model": local_embedder().model,
-        "dims": 384,
-    }
-    assert await bench.value(RIGHT) == await bench.vectors() == BATCH + 9
-    assert bench.notes.progress == [
-        {"stage": "embedding", "done": BATCH, "total": BATCH + 9},
-        {"stage": "embedding", "done": BATCH + 9, "total": BATCH + 9},
+def settings(**changes: Any) -> WorkerSettings:
+    return WorkerSettings(**{"shutdown_timeout_ms": 500, "start_timeout_ms": 60_000, "redis_port": 1, **changes})
+
+
+async def until_ready(one: EmbeddedWorker[Any], *, ready: bool = True, within: float = 10.0) -> None:
+    async def as_asked() -> bool:
+        return (one.unready_because is None) is ready
+
+    await until(as_asked, within)
+
+
+def own_threads() -> set[str]:
+    """Those beside the event loop's, which looks up names in them."""
+    return {thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+
+
+async def test_it_works_beside_the_block_and_leaves_the_process_alone(guest: type[Guest]) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    threads = own_threads()
+    async with embedded(guest, settings()) as one:
+        assert one.unready_because == "the guest is starting"
+        await until_ready(one)
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+        assert own_threads() - threads == {"loop guard"}
+        assert b'intelliflow_loop_tick_age_seconds{loop="turning",worker="guest"}' in one.runtime.metrics.scrape()
+    assert guest.said == ["opened", "began", "drained", "closed"]
+    assert own_threads() == threads
+    assert one.unready_because == "the guest is draining"
+
+
+async def test_a_crashed_loop_begins_again_and_says_why_meanwhile(
+    guest: type[Guest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with embedded(guest, settings(), pauses_seconds=(0.3,)) as one:
+        for _ in range(2):
+            await until_ready(one)
+            guest.loops[-1].breaks.set()
+            await until_ready(one, ready=False)
+
+            async def told() -> bool:
+                return "failed" in (one.unready_because or "")
+
+            await until(told)
+            assert one.unready_because == (
+                "the guest failed and begins again: loop turning crashed: ValueError: it broke"
+            )
+        await until_ready(one)
+    assert guest.said == ["opened", "began", "closed"] * 2 + ["opened", "began", "drained", "closed"]
+    assert capsys.readouterr().out.count("embedded_worker_failed") == 2
+
+
+async def test_it_pauses_longer_after_each_failure_and_anew_after_a_steady_life(
+    guest: type[Guest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest.refusals = 3
+    async with embedded(guest, settings(), pauses_seconds=(0.01, 0.02, 0.04), steady_seconds=0.2) as one:
+        await until_ready(one)
+        await asyncio.sleep(0.3)  # So long it lives.
+        guest.loops[-1].breaks.set()
+        await until_ready(one, ready=False)
+        await until_ready(one)
+    pauses = [
+        line.split("againInSeconds=")[1].split()[0]
+        for line in capsys.readouterr().out.splitlines()
+        if "againIn" in line
     ]
-    assert await bench.value("SELECT embedding_model FROM document WHERE embedded_at IS NOT NULL") == result["model"]
-    found = await bench.store.search("t-1", result["model"], (await local_embedder().embed([texts[70]]))[0], 1)
-    assert found
-    assert (found[0].number, found[0].text, found[0].headings) == (71, texts[70], ("Book", "Chapter"))
-    assert found[0].score == pytest.approx(1, abs=1e-3)
+    assert pauses == ["0.01", "0.02", "0.04", "0.01"]
 
 
-async def test_the_metrics_tell_what_was_computed(bench: Bench) -> None:
-    await ingest(bench.database, TEXTS)
-    await bench.done()
-    await bench.done()
-    scrape = bench.metrics.scrape().decode()
-    assert 'intelliflow_embedding_texts_total{provider="local",source="computed"} 3.0' in scrape
-    assert 'intelliflow_embedding_texts_total{provider="local",source="cached"} 3.0' in scrape
-    assert 'intelliflow_embedding_tokens_total{provider="local"} 30.0' in scrape
-    assert 'intelliflow_embedding_batch_seconds_count{provider="local"} 1.0' in scrape
+async def test_a_database_that_is_away_past_the_start_s_limit_is_waited_for_again(
+    guest: type[Guest], own_postgres: PostgresServer
+) -> None:
+    own_postgres.stop()
+    guest.database_url = own_postgres.url
+    async with embedded(guest, settings(start_timeout_ms=600), pauses_seconds=QUICK) as one:
+        assert one.unready_because == "the guest is starting"
+
+        async def failed_twice() -> bool:
+            return guest.said.count("opened") >= 3
+
+        await until(failed_twice)
+        assert "START_TIMEOUT_MS=600" in (one.unready_because or "")
+        own_postgres.start()
+        await until_ready(one)
+        own_postgres.stop()
+        await until_ready(one, ready=False)
+        assert one.unready_because == "postgres does not answer"
+        own_postgres.start()
+        await until_ready(one)
+    assert guest.said.count("opened") == guest.said.count("closed")
 
 
-async def test_only_what_changed_is_computed_when_a_document_is_read_anew(bench: Bench) -> None:
-    texts = [f"Paragraph {number} says something." for number in range(200)]
-    await ingest(bench.database, texts)
-    await bench.done()
-    bench.embedder.asked.clear()
-    await ingest(bench.database, ["A new first paragraph.", *texts[:100], *texts[101:]])
-    result = await bench.done()
-    assert bench.embedder.asked == ["A new first paragraph."]
-    assert (result["embedded"], result["cached"]) == (1, 199)
-    assert await bench.value(RIGHT) == await bench.vectors() == 200
+async def test_leaving_while_it_waits_for_its_start_is_quick(guest: type[Guest]) -> None:
+    guest.database_url = "postgresql://nobody@127.0.0.1:1/nothing"
+    async with asyncio.timeout(10), embedded(guest, settings(shutdown_timeout_ms=60_000)) as one:
+
+        async def waits() -> bool:
+            return one.unready_because == "the guest waits for postgres"
+
+        await until(waits)
+    assert guest.said == ["opened", "closed"]
 
 
-async def test_the_same_text_is_computed_once_for_a_tenant_and_never_shared_with_another(bench: Bench) -> None:
-    await ingest(bench.database, [TEXTS[0], TEXTS[0], TEXTS[1]], "d-1", "t-1")
-    await ingest(bench.database, [TEXTS[1]], "d-2", "t-1")
-    await ingest(bench.database, [TEXTS[1]], "d-1", "t-2")
-    assert (await bench.done("d-1", "t-1"))["embedded"] == 3
-    assert bench.embedder.asked == [TEXTS[0], TEXTS[1]]
-    assert (await bench.done("d-2", "t-1"))["cached"] == 1
-    assert (await bench.done("d-1", "t-2"))["embedded"] == 1
+async def test_leaving_while_it_pauses_is_quick(guest: type[Guest]) -> None:
+    guest.refusals = 1
+    async with asyncio.timeout(10), embedded(guest, settings(), pauses_seconds=(60.0,)) as one:
+
+        async def pauses() -> bool:
+            return "SchemaOutdated: run the migrations" in (one.unready_because or "")
+
+        await until(pauses)
+    assert guest.said == []
 
 
-async def test_a_shorter_document_leaves_no_vectors_behind(bench: Bench) -> None:
-    await ingest(bench.database, TEXTS)
-    await bench.done()
-    await ingest(bench.database, TEXTS[:1])
-    assert (await bench.done())["cached"] == 1
-    assert await bench.vectors() == 1
-    await ingest(bench.database, [])
-    assert (await bench.done())["chunks"] == 0
-    assert await bench.vectors() == 0
+@pytest.mark.parametrize(("drain_seconds", "end"), [(0.2, "drained"), (30.0, "handed back")])
+async def test_what_is_in_hand_has_the_grace(guest: type[Guest], drain_seconds: float, end: str) -> None:
+    guest.drain_seconds = drain_seconds
+    async with asyncio.timeout(10), embedded(guest, settings()) as one:
+        await until_ready(one)
+    assert guest.said == ["opened", "began", end, "closed"]
 
 
-async def test_another_model_embeds_anew_and_takes_the_place_of_the_first(database: Database) -> None:
-    await ingest(database, TEXTS)
-    await Bench(database).done()
-    other = Bench(database, Counting("another-model@2"))
-    assert (await other.done())["embedded"] == 3
-    assert await other.value("SELECT array_agg(DISTINCT model) FROM document_vector") == ["another-model@2"]
+async def test_what_the_block_raises_passes_after_the_drain(guest: type[Guest]) -> None:
+    async def block() -> None:
+        async with embedded(guest, settings()) as one:
+            await until_ready(one)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await block()
+    assert guest.said[-2:] == ["drained", "closed"]
 
 
-async def test_a_stale_vector_is_never_found(bench: Bench) -> None:
-    await ingest(bench.database, TEXTS)
-    await bench.done()
-    await ingest(bench.database, ["Something else entirely.", TEXTS[1]])
-    (vector,) = await local_embedder().embed([TEXTS[0]])
-    found = await bench.store.search("t-1", bench.embedder.model, vector, 10)
-    assert found is not None
-    assert [one.text for one in found] == [TEXTS[1]]
+def test_nobody_is_left_who_would_end_the_process(guest: type[Guest], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs in a loop is left behind; the last resort is the process' own business."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
 
+    class Stubborn(guest):  # type: ignore[valid-type,misc]
+        @asynccontextmanager
+        async def on_start(self, runtime: Runtime[WorkerSettings]) -> AsyncIterator[Sequence[Loop]]:
+            async with Guest.on_start(self, runtime) as loops:
+                loops[0].run = stubborn  # type: ignore[method-assign]
+                yield loops
 
-async def test_a_document_that_is_stored_anew_meanwhile_is_embedded_as_it_is_then(bench: Bench) -> None:
-    await ingest(bench.database, TEXTS)
+    async def stubborn(stop: StopSignal) -> None:
+        while True:
+            try:
+                guest.loops[-1].heartbeat.beat()
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                if len(guest.said) > 100:
+                    raise
+                guest.said.append("no")
 
-    async def stored_anew(_: Sequence[str]) -> None:
-        bench.embedder.before = None
-        await ingest(bench.database, ["Written in between.", *TEXTS[1:]])
+    async def block() -> None:
+        async with embedded(Stubborn, settings(shutdown_timeout_ms=100)) as one:
+            await until_ready(one)
+        guest.said.extend(["enough"] * 101)
 
-    bench.embedder.before = stored_anew
-    outcome = await bench.run()
-    assert isinstance(outcome, Defer)
-    assert outcome.code == "DOCUMENT_CHANGED"
-    assert await bench.value("SELECT count(*) FROM document WHERE embedded_at IS NOT NULL") == 0
-    assert await bench.value("SELECT count(*) FROM document_vector WHERE number = 1") == 0
-    assert (await bench.done())["cached"] == 2
-    assert await bench.value(RIGHT) == await bench.vectors() == 3
-
-
-async def test_two_jobs_for_one_document_at_once_do_no_harm(database_url: str) -> None:
-    async with Database(database_url) as one, Database(database_url) as two:
-        await ingest(one, TEXTS * 30)
-        first, second = Bench(one), Bench(two)
-        await asyncio.gather(first.done(), second.done())
-        assert await first.value(RIGHT) == await first.vectors() == 90
-
-
-async def test_an_interrupted_job_goes_on_where_it_was(bench: Bench) -> None:
-    await ingest(bench.database, [f"Sentence number {number}." for number in range(BATCH + 1)])
-
-    async def out_of_order(texts: Sequence[str]) -> None:
-        if len(texts) < BATCH:
-            raise NotEmbedded(Retry("PROVIDER_UNAVAILABLE", "out of order"), Blame.PROVIDER)
-
-    bench.embedder.before = out_of_order
-    assert await bench.run() == Retry("PROVIDER_UNAVAILABLE", "out of order")
-    bench.embedder.before = None
-    result = await bench.done()
-    assert (result["embedded"], result["cached"]) == (1, BATCH)
-
-
-async def test_what_is_not_there_is_a_dead_letter(bench: Bench) -> None:
-    await ingest(bench.database, TEXTS, "d-1", "t-1")
-    for document, tenant in (("d-2", "t-1"), ("d-1", "t-2")):
-        outcome = await bench.run(document, tenant)
-        assert isinstance(outcome, DeadLetter)
-        assert outcome.code == "NOT_FOUND"
-
-
-async def test_a_job_may_name_the_model_it_wants(bench: Bench) -> None:
-    await ingest(bench.database, TEXTS)
-    for name in ("all-MiniLM-L6-v2", local_embedder().model):
-        await bench.done(model=name)
-    outcome = await bench.run(model="text-embedding-3-large")
-    assert isinstance(outcome, DeadLetter)
-    assert outcome.code == "MODEL_UNKNOWN"
-    assert "text-embedding-3-large" in outcome.reason
-    assert local_embedder().model in outcome.reason
-
-
-async def test_vectors_go_with_their_document(bench: Bench) -> None:
-    await ingest(bench.database, TEXTS)
-    await bench.done()
-    await bench.value("DELETE FROM document")
-    assert await bench.vectors() == 0
-
-
-async def test_without_postgres_a_job_waits() -> None:
-    async with Database("postgresql://nobody@127.0.0.1:1/nothing") as database:
-        outcome = await Bench(database).run()
-    assert isinstance(outcome, Defer)
-    assert outcome.code == "STATE_UNAVAILABLE"
+    asyncio.run(block())
+    assert ended == []

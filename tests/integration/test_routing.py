@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from events_worker.context import HandlerContexts
+from events_worker.deferrals import Deferrals
 from events_worker.endpoints import REMEMBERED_SECONDS, RememberedEndpoints
 from events_worker.handlers.routing import MOST_IDS_TOLD, Routing
 from events_worker.rules import load_rules
@@ -88,7 +89,7 @@ async def opened_desk(redis_url: str, database_url: str, path: Path) -> AsyncIte
         async with Database(database_url) as database, Transactions(database_url, 1) as transactions:
             endpoints = RememberedEndpoints(EndpointStore(database), monotonic=lambda: seconds[0])
             workflows = workflows_through(transactions)
-            routing = Routing(load_rules(path).rules, queues(redis), endpoints, workflows)
+            routing = Routing(load_rules(path).rules, queues(redis), endpoints, workflows, Deferrals(None))
             yield Desk(database, redis, routing, transactions, seconds)
     finally:
         await redis.close()

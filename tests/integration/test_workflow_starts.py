@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from engine_harness import until
 from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
+from events_worker.deferrals import Deferrals
 from events_worker.dispatcher import Dispatcher
 from events_worker.endpoints import RememberedEndpoints
 from events_worker.event import EventJob, Replay
@@ -85,7 +86,8 @@ async def opened_desk(bench: Bench, folder: Path, rules: Sequence[str], queue: A
         queues = queue or (lambda key: JobQueue(bench.redis, WorkerSettings().queue_name(key)))
         endpoints = RememberedEndpoints(EndpointStore(database))
         workflows = workflows_through(transactions, registry)
-        made = handlers(load_rules(rules_file(folder, rules)).rules, queues, endpoints, workflows)
+        read = load_rules(rules_file(folder, rules)).rules
+        made = handlers(read, queues, endpoints, workflows, Deferrals(None))
         dispatcher = Dispatcher(load_contracts(), made, instance.turns, HandlerContexts(queues, transactions))
         async with running(instance.loops):
             yield Desk(bench, Handling(bench, instance, dispatcher), connection, registry)

@@ -68,6 +68,10 @@ MAIL = "channel: EMAIL, recipient: {email: payload.email}, body: hi"
             f"{{{GOOD}, job: {{task: x, arguments: {{a: paylod.x}}}}}}",
             "rules.0.job.arguments.a: `paylod.x`: unknown name",
         ),
+        (f"{{{GOOD}, job: {{task: {'x' * 129}}}}}", "rules.0.job.task: String should have at most 128 characters"),
+        (f"{{{GOOD}, job: {{task: x, priority: 5}}}}", "rules.0.job.priority: Input should be 'LOW', "),
+        (f"{{{GOOD}, job: {{task: x, delaySeconds: -1}}}}", "rules.0.job.delaySeconds: Input should be greater than"),
+        (f"{{{GOOD}, job: {{task: x, delay_seconds: 1}}}}", "rules.0.job.delay_seconds: unknown key; did you mean del"),
         ("[name, a]", "rules.0: must be a mapping: lines of `key: value`"),
         ("{name: 2026-02-31}", "is not YAML: this is no timestamp: put quotes around a text"),
         (f"{{{GOOD}, body: {{{{ payload.x }}}}}}", "put quotes around a text with {{ }} in it"),
@@ -91,20 +95,6 @@ def test_a_rule_says_something_to_somebody(tmp_path: Path, changes: dict[str, An
     assert f":2: rules.0: {complaint}" in refusal(rules_file(tmp_path, [notify("a", **changes)]))
 
 
-@pytest.mark.parametrize(
-    ("action", "worker"),
-    [
-        ("job: {task: sync}", "jobs-worker"),
-    ],
-)
-def test_an_action_without_a_worker_is_refused_by_name(tmp_path: Path, action: str, worker: str) -> None:
-    key = action.partition(":")[0]
-    path = rules_file(tmp_path, [notify("a"), f"{{name: start, event: lead.created, {action}}}"])
-    assert refusal(path) == (
-        f"{path}:3: rules.1.{key}: rule start needs the {worker}, which this version lacks: remove `{key}`"
-    )
-
-
 def test_everything_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(
@@ -123,7 +113,7 @@ def test_everything_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> 
         "      documentId: payload.id\n"
         "      sourceUrl: 5\n"
     )
-    off = {"SMS": "buy a phone or", "WEBHOOK": "weave a web or"}
+    off = {"SMS": "buy a phone or", "WEBHOOK": "weave a web or", "JOB_QUEUE": "hire somebody or"}
     lines = [line.removeprefix(f"{path}:") for line in refusal(path, Surroundings(off)).splitlines()]
     assert lines == [
         "1: rulez: unknown key; did you mean rules?",
@@ -133,7 +123,7 @@ def test_everything_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> 
         "4: rules.1.name: a is the name of an earlier rule: ids are made of it",
         "7: when: is written twice",
         "8: rules.1.webhook: WEBHOOK is switched off: weave a web or remove the rule",
-        "11: rules.2.job: rule c needs the jobs-worker, which this version lacks: remove `job`",
+        "11: rules.2.job: JOB_QUEUE is switched off: hire somebody or remove the rule",
         "11: rules.2.job.task: is missing",
         "11: rules.2.job.tusk: unknown key; did you mean task?",
         "14: rules.2.ingest.sourceUrl: must be an expression: put it in quotes",

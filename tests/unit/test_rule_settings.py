@@ -50,7 +50,7 @@ def test_whatever_is_wrong_is_told_with_every_other_problem(monkeypatch: pytest.
         f"{path}:2: rules.0.webhook: WEBHOOK is switched off: set ENABLE_WEBHOOK=true or remove the rule",
         f"{path}:3: rules.1: SMS is switched off: set ENABLE_SMS=true or remove the rule",
         f"{path}:4: rules.2.ingest: TEXT_EXTRACTION is switched off: set ENABLE_TEXT_EXTRACTION=true or remove",
-        f"{path}:5: rules.3.job: rule start needs the jobs-worker, which this version lacks: remove",
+        f"{path}:5: rules.3.job: JOB_QUEUE is switched off: set JOB_QUEUE_DATABASE_URL or remove the rule",
     ):
         assert complaint in told
     assert any(line.startswith("DATABASE_URL is not set") for line in lines)
@@ -65,3 +65,20 @@ def test_what_nobody_sends_is_warned_about(monkeypatch: pytest.MonkeyPatch, tmp_
     assert warnings_about(settings) == [
         f"{path}:4: rules.2.event: lead.craeted has no contract; did you mean lead.created?",
     ]
+
+
+def test_a_rule_that_defers_a_job_needs_the_database_of_the_jobs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = rules_file(tmp_path, ["{name: start, event: lead.created, job: {task: w}}"])
+    given(monkeypatch, path)
+    assert problems() == [
+        (
+            f"EVENT_RULES_FILE='{path}': {path}:2: rules.0.job: JOB_QUEUE is switched off: set"
+            " JOB_QUEUE_DATABASE_URL or remove the rule; allowed: a file with routing rules"
+        )
+    ]
+    monkeypatch.setenv("JOB_QUEUE_DATABASE_URL", "mysql://localhost/jobs")
+    assert [line.partition(" ")[0].rstrip(":") for line in problems()] == ["JOB_QUEUE_DATABASE_URL"]
+    monkeypatch.setenv("JOB_QUEUE_DATABASE_URL", "postgresql://localhost:5433/jobs")
+    assert [rule.name for rule in load(EventsSettings).rules()] == ["start"]

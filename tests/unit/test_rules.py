@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 import pytest
 
 from events_worker.actions.action import RuleFailed
-from events_worker.effects import PlannedSignal, PlannedStart
+from events_worker.effects import PlannedDeferral, PlannedSignal, PlannedStart
 from events_worker.rules import SHIPPED
 from rule_files import EVENT_ID, effects, event, made, notify, rules_file, rules_in
 
@@ -223,3 +223,47 @@ def test_an_event_id_that_is_no_uuid_makes_ids_too(tmp_path: Path) -> None:
     ]
     assert ids[0] == ids[1]
     assert len({*ids[0], *ids[2]}) == 4
+
+
+class TestJob:
+    ID = str(uuid5(uuid5(UUID(EVENT_ID), "effect"), "job"))
+
+    def planned(self, tmp_path: Path, written: str, **payload: Any) -> Any:
+        rules = rules_in(rules_file(tmp_path, [f"{{name: effect, event: '*', job: {{{written}}}}}"]))
+        (effect,) = effects(rules, event("order.placed", **payload))
+        return effect
+
+    def test_a_task_alone_is_enough(self, tmp_path: Path) -> None:
+        expected = PlannedDeferral(self.ID, "sync", {}, "default", 0, None, 0, "effect")
+        assert self.planned(tmp_path, "task: sync") == expected
+
+    def test_everything(self, tmp_path: Path) -> None:
+        written = (
+            "task: email.send, queue: email, priority: HIGH, lock: payload.order, delaySeconds: 60,"
+            " arguments: {to: payload.email, data: {a: 1}}"
+        )
+        written = written.replace("{a: 1}", "payload.data or none")
+        assert self.planned(tmp_path, written, email="ada@example.com", order=7, data={"a": [1]}) == PlannedDeferral(
+            self.ID, "email.send", {"to": "ada@example.com", "data": {"a": [1]}}, "email", 10, "7", 60, "effect"
+        )
+
+    def test_the_more_urgent_the_higher(self, tmp_path: Path) -> None:
+        words = ("LOW", "NORMAL", "HIGH", "URGENT")
+        numbers = [self.planned(tmp_path, f"task: x, priority: {word}").priority for word in words]
+        assert numbers == sorted(set(numbers))
+        assert numbers[1] == 0
+
+    @pytest.mark.parametrize(
+        ("written", "payload", "complaint"),
+        [
+            ("arguments: {to: payload.email}", {}, "arguments.to: `payload.email`: there is no field email"),
+            ("lock: payload.order", {"order": None}, "lock: `payload.order`: is empty or not a text"),
+            ("lock: payload.order", {"order": "x" * 1001}, "lock: is longer than 1000 bytes"),
+        ],
+    )
+    def test_an_event_that_does_not_fit(
+        self, tmp_path: Path, written: str, payload: dict[str, Any], complaint: str
+    ) -> None:
+        with pytest.raises(RuleFailed) as failure:
+            self.planned(tmp_path, f"task: x, {written}", **payload)
+        assert str(failure.value) == f"rule effect: {complaint}"

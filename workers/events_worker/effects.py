@@ -1,4 +1,4 @@
-"""What rules make of events, planned and not yet done: jobs for queues, and workflows to start or to signal."""
+"""What rules make of events, planned and not yet done: jobs for queues, side effects, workflows to start or signal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from worker_runtime.bullmq.producer import NewJob
 
-__all__ = ["Effect", "FailedStart", "PlannedJob", "PlannedSignal", "PlannedStart", "WorkflowEffect"]
+__all__ = ["Effect", "FailedStart", "PlannedDeferral", "PlannedJob", "PlannedSignal", "PlannedStart", "WorkflowEffect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,23 @@ class PlannedJob:
     def id(self) -> str:
         """The job's."""
         return str(self.job.job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDeferral:
+    """A job for the jobs-worker. Its id is derived, so that deferring it twice makes one.
+
+    `arguments` are JSON; a higher `priority` goes first; see `Job` for the others.
+    """
+
+    id: str
+    task: str
+    arguments: dict[str, Any]
+    queue: str
+    priority: int
+    lock: str | None
+    delay_seconds: int
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +83,5 @@ class FailedStart:
         return self.start.rule
 
 
-Effect = PlannedJob | PlannedStart | PlannedSignal
+Effect = PlannedJob | PlannedDeferral | PlannedStart | PlannedSignal
 WorkflowEffect = PlannedStart | FailedStart | PlannedSignal

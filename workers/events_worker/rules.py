@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict
 
 from events_worker.actions import ACTIONS
-from events_worker.actions.action import Action, Name, Unavailable
+from events_worker.actions.action import Name  # noqa: TC001  pydantic reads annotations
 from events_worker.actions.notify import Notify
 from events_worker.conditions import Condition
 from events_worker.rule import Rule
@@ -21,6 +21,7 @@ from worker_runtime.yaml_source import Complaint, Source, meant, unknown_key, va
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from events_worker.actions.action import Action
     from worker_runtime.yaml_source import Place
 
 SHIPPED = Path(__file__).with_name("rules.yaml")
@@ -100,7 +101,7 @@ class _Reading:
         head = validate(_Head, entry, place, self.complaints)
         self._refuse_unknown(place, entry, (*HEAD, *ACTIONS), SHORT)
         written = self._written(place, entry)
-        actions = {key: action for key, *where in written if (action := self._action(entry.get("name"), key, *where))}
+        actions = {key: action for key, *where in written if (action := self._action(key, *where))}
         if head is None:
             return None
         self._warn_of_strangers((*place, "event"), head.event)
@@ -118,14 +119,11 @@ class _Reading:
             self._complain(place, f"does nothing: it needs one of {', '.join(ACTIONS)}")
         return written
 
-    def _action(self, rule: object, key: str, place: Place, value: Any) -> Action | None:
+    def _action(self, key: str, place: Place, value: Any) -> Action | None:
         kind, written = ACTIONS[key], {} if value is None else value
-        if issubclass(kind, Unavailable):
-            self._complain(place, f"rule {rule} needs the {kind.needs}, which this version lacks: remove `{key}`")
-        elif isinstance(written, dict):
+        if isinstance(written, dict):
             self._look_around(kind.queue_of(written), place)
-        action = validate(kind, written, place, self.complaints)
-        return action if isinstance(action, Action) else None
+        return validate(kind, written, place, self.complaints)
 
     def _look_around(self, queue: str, place: Place) -> None:
         if remedy := self._surroundings.off.get(queue):

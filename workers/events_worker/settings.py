@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from events_worker.actions.job import JOB_QUEUE
 from events_worker.contracts import load_contracts
 from events_worker.handlers.python import HandlersUnusable, PythonHandler, found_handlers, unheard
 from events_worker.rules import SHIPPED, RuleBook, Surroundings, load_rules
@@ -119,7 +120,11 @@ class EventsSettings(RoutingSettings):
 
 def _switched_off(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return each queue that this configuration switches off, and what to do about it."""
+    if "job_queue_database_url" in settings and settings["job_queue_database_url"] is None:
+        no_jobs = {JOB_QUEUE: "set JOB_QUEUE_DATABASE_URL or"}
+    else:
+        no_jobs = {}
     switches = {queue: f"enable_{queue.lower()}" for queue in ("SMS", "WEBHOOK", "TEXT_EXTRACTION")}
-    return {
+    return no_jobs | {
         queue: f"set {switch.upper()}=true or" for queue, switch in switches.items() if settings.get(switch) is False
     }

@@ -14,6 +14,7 @@ from events_worker.admin import DeadLetterDoors
 from events_worker.context import HandlerContexts
 from events_worker.contracts import load_contracts
 from events_worker.dead_letters import DeadLetters
+from events_worker.deferrals import Deferrals
 from events_worker.dispatcher import LONGEST_TURN_SECONDS, Dispatcher
 from events_worker.drains import Drains
 from events_worker.endpoints import RememberedEndpoints
@@ -27,6 +28,7 @@ from events_worker.relay import Relay
 from events_worker.settings import EventsSettings
 from events_worker.store import (
     DeadLetterStore,
+    DeferralStore,
     EndpointStore,
     OutboxStore,
     PartitionStore,
@@ -95,6 +97,7 @@ class EventsWorker(Worker[EventsSettings]):
                     Transactions(url, WORKFLOW_CONNECTIONS, f"{self.name} workflows")
                 ),
                 wake_ups=await opened.enter_async_context(connection(settings=HURRIED)),
+                jobs=await _jobs_database(opened, runtime.settings),
             )
             dead_letters = DeadLetters(DeadLetterStore(databases.people), runtime.queue("EVENTS"), load_contracts())
             drains = Drains(dead_letters)
@@ -115,6 +118,14 @@ class _Databases:
     handlers: Transactions
     workflows: Transactions
     wake_ups: Database
+    jobs: Database | None
+
+
+async def _jobs_database(opened: AsyncExitStack, settings: EventsSettings) -> Database | None:
+    """Return the database of the side effects; connected to when a rule needs it, for it may be away."""
+    if (url := settings.job_queue_database_url) is None:
+        return None
+    return await opened.enter_async_context(Database(url.get_secret_value(), application="events-worker jobs"))
 
 
 async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted: asyncio.Event) -> Sequence[Loop]:
@@ -137,10 +148,11 @@ async def _loops(runtime: Runtime[EventsSettings], databases: _Databases, hinted
     endpoints = RememberedEndpoints(EndpointStore(databases.endpoints))
     wake_up = WakeUp(WakeUpStore(databases.wake_ups))
     workflows = Workflows(WorkflowStore(databases.workflows), runtime.metrics.workflow_starts, wake_up.hint)
+    deferrals = Deferrals(DeferralStore(databases.jobs) if databases.jobs else None)
     runtime.log.info("event_handlers", handlers={one.name: one.pattern for one in settings.handlers()})
     dispatcher = Dispatcher(
         contracts,
-        handlers(settings.rules(), runtime.queue, endpoints, workflows, settings.handler_packages()),
+        handlers(settings.rules(), runtime.queue, endpoints, workflows, deferrals, settings.handler_packages()),
         Turns(turn_store, publisher),
         HandlerContexts(runtime.queue, databases.handlers),
     )

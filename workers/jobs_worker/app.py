@@ -9,9 +9,14 @@ await send_receipt.defer_async(order_id="o-1")
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from procrastinate import App, PsycopgConnector
 
 from worker_runtime.settings import WorkerSettings, load
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
 
 __all__ = ["JobQueueNotConfigured", "job_queue"]
 
@@ -33,8 +38,32 @@ def database_url() -> str:
     return url.get_secret_value()
 
 
+class SharedConnector(PsycopgConnector):
+    """Opened by an application and by the worker within it: what the last of them closes is closed.
+
+    To open it takes no server, which may be away for now; `JobQueueNotConfigured` is raised at once.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._openers = 0
+
+    async def open_async(self, pool: AsyncConnectionPool | None = None) -> None:
+        """See Procrastinate."""
+        if pool is None:
+            database_url()
+        await super().open_async(pool)
+        self._openers += 1
+
+    async def close_async(self) -> None:
+        """See Procrastinate."""
+        self._openers = max(0, self._openers - 1)
+        if self._openers == 0:
+            await super().close_async()
+
+
 job_queue = App(
-    connector=PsycopgConnector(
+    connector=SharedConnector(
         # Read when it is needed: to import a task's module takes no database.
         conninfo=database_url,
         kwargs={
@@ -45,9 +74,12 @@ job_queue = App(
             "keepalives_count": 3,
             "options": f"-c statement_timeout={STATEMENT_MS}",
         },
-        min_size=1,
+        # None in advance: neither an application nor a deferral waits for more than its own connection.
+        min_size=0,
         max_size=4,
         timeout=CONNECT_SECONDS,
+        # Whoever defers next tries anew. The pool's own patience grows to minutes, in which it refuses everybody.
+        reconnect_timeout=1.0,
     ),
     import_paths=["jobs_worker.tasks"],
 )

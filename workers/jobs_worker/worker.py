@@ -44,6 +44,8 @@ class JobsWorker(Worker[JobsSettings]):
 
     name: ClassVar[str] = "jobs-worker"
     settings_type = JobsSettings
+    # Some tasks do, and wait for it: an application that only has jobs has no Redis.
+    needs_redis: ClassVar[bool] = False
 
     @asynccontextmanager
     async def on_start(self, runtime: Runtime[JobsSettings]) -> AsyncIterator[Sequence[Loop]]:

@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from worker_runtime.bullmq.producer import NewJob
+    from worker_runtime.egress.calls import Asking
     from workflow_worker.execution import Ending, EventWait, StepRecord
     from workflow_worker.ledger import Write
-    from workflow_worker.steps.step import Asking
 
 __all__ = ["Ended", "Request", "Trial", "answer"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events_worker.contracts import Accepted, Violation, load_contracts
-from events_worker.effects import PlannedJob, PlannedSignal, PlannedStart
+from events_worker.effects import PlannedDeferral, PlannedJob, PlannedSignal, PlannedStart
 from events_worker.endpoints import RememberedEndpoints
 from events_worker.rehearsal import rehearse
 from events_worker.settings import RoutingSettings
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 URL_QUERY = re.compile(r"(https?://[^\s\"?#]+\?)[^\s\"#]+")
 DESCRIPTION = """
 Say for each routing rule whether it applies to an event, why not, and what it would make of it: jobs by queue and id,
-workflows to start or to signal, all with their payload, redacted. Nothing is added anywhere. Exit code
-1 when the rules cannot be used or the event would be a dead letter.
+side effects by task, workflows to start or to signal, all with their payload, redacted. Nothing is added anywhere. Exit
+code 1 when the rules cannot be used or the event would be a dead letter.
 """
 
 
@@ -121,7 +121,7 @@ def _write(verdicts: Sequence[Verdict], settings: RoutingSettings, how: str) -> 
     write_rows([{key: row[key] for key in ("rule", "applies", "why")} for row in rows], how)
     for job in (job for row in rows for job in row["jobs"]):
         _write_effect(f"{job['queue']} {job['jobId']}", job["payload"])
-    for made in (made for row in rows for made in row["workflows"]):
+    for made in (made for row in rows for made in (*row["deferrals"], *row["workflows"])):
         _write_effect(" ".join(f"{key} {value}" for key, value in made.items() if key != "payload"), made["payload"])
 
 
@@ -136,7 +136,10 @@ def _row(verdict: Verdict, settings: RoutingSettings) -> Row:
         "applies": verdict.applies,
         "why": verdict.why,
         "jobs": [_job(planned, settings) for planned in verdict.effects if isinstance(planned, PlannedJob)],
-        "workflows": [_workflow(planned) for planned in verdict.effects if not isinstance(planned, PlannedJob)],
+        "deferrals": [_deferral(planned) for planned in verdict.effects if isinstance(planned, PlannedDeferral)],
+        "workflows": [
+            _workflow(planned) for planned in verdict.effects if isinstance(planned, PlannedStart | PlannedSignal)
+        ],
     }
 
 
@@ -147,6 +150,13 @@ def _job(planned: PlannedJob, settings: RoutingSettings) -> Row:
         "name": planned.job.name,
         "payload": _shown(planned.job.data),
     }
+
+
+def _deferral(planned: PlannedDeferral) -> Row:
+    lock = {} if planned.lock is None else {"lock": planned.lock}
+    delay = {"delaySeconds": planned.delay_seconds} if planned.delay_seconds else {}
+    what = {"defer": planned.task, "queue": planned.queue, "priority": planned.priority, "key": planned.id}
+    return {**what, **lock, **delay, "payload": _shown(planned.arguments)}
 
 
 def _workflow(planned: PlannedStart | PlannedSignal) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid5
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -57,6 +57,13 @@ class Occasion:
             return value
         raise self.failure(place, f"`{expression.source}`: is empty or not a text")
 
+    def identifying(self, place: str, expression: expressions.Expression) -> str:
+        """Return a text, or a whole number as one: ids are either."""
+        value = self.value(place, expression)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return self.text(place, expression)
+
     def failure(self, place: str, sentence: str) -> RuleFailed:
         """Return the error that names this rule and the place in it."""
         return RuleFailed(f"rule {self.rule}: {place}: {sentence}")
@@ -108,9 +115,3 @@ class Action(ActionFields, ABC):
 
         Called again for the same event, at any time and by several processes at once: ids come from `occasion.id`.
         """
-
-
-class Unavailable(ActionFields):
-    """An action whose worker comes with a later version: its keys are checked, and the rule is refused at the start."""
-
-    needs: ClassVar[str]

@@ -63,7 +63,7 @@ class Workflow(Action):
             workflow=workflow,
             given=occasion.names if self.input is None else _values(occasion, "input", self.input),
             rule=occasion.rule,
-            key=None if self.key is None else _identifying(occasion, "key", self.key),
+            key=None if self.key is None else occasion.identifying("key", self.key),
             trace=inject(),
         )
 
@@ -72,7 +72,7 @@ class Workflow(Action):
             id=occasion.id("workflow"),
             organization_id=occasion.event.tenant_id,
             event=event,
-            correlation=_identifying(occasion, "correlation", correlation),
+            correlation=occasion.identifying("correlation", correlation),
             data=occasion.names["payload"] if self.data is None else _values(occasion, "data", self.data),
             rule=occasion.rule,
         )
@@ -80,11 +80,3 @@ class Workflow(Action):
 
 def _values(occasion: Occasion, place: str, sources: Mapping[str, Expression]) -> dict[str, Any]:
     return {key: occasion.value(f"{place}.{key}", source) for key, source in sources.items()}
-
-
-def _identifying(occasion: Occasion, place: str, expression: Expression) -> str:
-    """Return a text, or a whole number as one: ids are either."""
-    value = occasion.value(place, expression)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return occasion.text(place, expression)

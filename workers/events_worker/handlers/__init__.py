@@ -15,6 +15,7 @@ from worker_runtime.bullmq.producer import NewJob
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from events_worker.deferrals import Deferrals
     from events_worker.endpoints import EndpointDirectory
     from events_worker.rule import Rule
     from events_worker.workflows import Workflows
@@ -56,8 +57,9 @@ def handlers(
     queue: Callable[[str], JobQueue],
     endpoints: EndpointDirectory,
     workflows: Workflows,
+    deferrals: Deferrals,
     packages: Sequence[str] = (),
 ) -> tuple[EventHandler, ...]:
     """Build every handler; `queue` returns a queue by its key (`EMAIL`). Raises `HandlersUnusable`."""
-    routing = Routing(rules, queue, endpoints, workflows)
+    routing = Routing(rules, queue, endpoints, workflows, deferrals)
     return (routing, OrganizationWorkflows(workflows), *found_handlers(packages))

@@ -2,6 +2,7 @@
 
 from events_worker.store.committed import committed_event
 from events_worker.store.dead_letters import DeadLetterStore, Edit, Selection
+from events_worker.store.deferrals import DeferralStore, JobRefused
 from events_worker.store.endpoints import EndpointStore
 from events_worker.store.outbox import OutboxStore
 from events_worker.store.partitions import PartitionsDiffer, PartitionStore, Share
@@ -24,10 +25,12 @@ __all__ = [
     "AlreadyReceipted",
     "Concern",
     "DeadLetterStore",
+    "DeferralStore",
     "Edit",
     "End",
     "Ended",
     "EndpointStore",
+    "JobRefused",
     "Lag",
     "NoSuchWorkflow",
     "OutboxStore",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from worker_runtime import expressions
     from worker_runtime.bullmq.producer import NewJob
-    from worker_runtime.egress import EgressReply
+    from worker_runtime.egress.calls import Asking
     from worker_runtime.yaml_source import Place
     from workflow_worker.context import StepCall, WorkflowContext
     from workflow_worker.execution import StepRetry
@@ -47,16 +47,6 @@ class Adding(Protocol):
 
     async def add(self, job: NewJob, /) -> str:
         """Add a job; adding the same id again adds nothing. Raises `RedisUnavailable`."""
-        ...
-
-
-class Asking(Protocol):
-    """What a step needs of HTTP: `worker_runtime.egress.EgressClient` is one."""
-
-    async def request(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_seconds: float, /
-    ) -> EgressReply:
-        """Send a request; raises `EgressRefused`, `NotReached` or `NoAnswer`."""
         ...
 
 
