@@ -106,7 +106,7 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
 async def test_a_pause_keeps_the_messages_and_starts_nothing_until_it_is_resumed(desk: Desk) -> None:
     running, waiting = await desk.claimed(), desk.execution()
     assert desk.type(seed_sql.SAFE_PAUSE) == [[{"unschedule": True}], []]
-    assert await desk.claims.is_scheduled() is False
+    assert desk.value("SELECT fw_workflows_scheduled()") is False
     assert await desk.claim() == []
     assert desk.value(DUE, waiting) is True
     # What was at work may end.
@@ -121,7 +121,7 @@ async def test_a_pause_that_is_paused_says_so_and_stays_one(desk: Desk) -> None:
     with pytest.raises(psycopg.errors.RaiseException, match="could not find valid entry for job") as error:
         desk.type(seed_sql.SAFE_PAUSE)
     assert error.value.diag.message_hint == "It may be unscheduled already."
-    assert await desk.claims.is_scheduled() is False
+    assert desk.value("SELECT fw_workflows_scheduled()") is False
 
 
 async def test_to_switch_the_job_off_is_a_pause_and_to_schedule_it_ends_that(desk: Desk) -> None:
@@ -229,7 +229,7 @@ async def test_failures_are_shown_with_their_dead_letters(desk: Desk) -> None:
 async def test_an_emergency_stops_all_at_once(desk: Desk) -> None:
     held, waiting = await desk.claimed(), desk.execution("other")
     assert desk.type(seed_sql.EMERGENCY) == [[{"rows": 2}], [{"unschedule": True}]]
-    assert await desk.claims.is_scheduled() is False
+    assert desk.value("SELECT fw_workflows_scheduled()") is False
     assert await desk.claim() == []
     # What was at work is given back where it was, and its worker writes nothing any more.
     assert (desk.status(held.id), desk.status(waiting)) == ("queued", "queued")

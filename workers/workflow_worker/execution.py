@@ -100,7 +100,7 @@ class Execution:
     """What a claim brings: everything needed to go on where the journal ends. Times are the database's.
 
     `records` are oldest first: whatever was completed, and the failures of this round. `deliveries` are by step,
-    `children`, those that have ended, by their ids.
+    `children`, those that have ended, by their ids. `unreadable` says what of all this Python cannot read.
     """
 
     lease: Lease
@@ -120,9 +120,11 @@ class Execution:
     cancel_requested: bool = False
     deadline_at: datetime | None = None
     trace: str | None = None
+    parent_id: UUID | None = None
     records: Sequence[StepRecord] = ()
     deliveries: Mapping[str, Delivery] = field(default_factory=dict)
     children: Mapping[str, ChildEnd] = field(default_factory=dict)
+    unreadable: str | None = None
 
     @property
     def id(self) -> UUID:

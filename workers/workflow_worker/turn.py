@@ -134,6 +134,8 @@ class Turn:
             return Failing(f"STALLED: the worker that ran it vanished {times} times; it was not run again", None)
         if self._execution.cancel_requested:
             return Cancelled("CANCELLED: on request")
+        if self._execution.unreadable is not None:
+            return Failing(f"UNREADABLE: Python cannot read {self._execution.unreadable}", None)
         if self._execution.deadline_at is not None and self._execution.deadline_at <= self._execution.claimed_at:
             return Failing("DEADLINE_EXCEEDED: it took longer than it may", None)
         return await self._interpreted()

@@ -235,9 +235,13 @@ $$;
 
 -- Lets executions that wait go on now.
 CREATE FUNCTION fw_workflow_wake(execution_ids uuid[]) RETURNS void LANGUAGE sql AS $$
-    WITH woken AS (
-        UPDATE fw_workflow_executions SET ready_at = clock_timestamp()
+    WITH waiting AS (
+        SELECT id FROM fw_workflow_executions
          WHERE id = ANY (execution_ids) AND status = 'waiting' AND ready_at > clock_timestamp()
+         ORDER BY id FOR NO KEY UPDATE
+    ), woken AS (
+        UPDATE fw_workflow_executions AS execution SET ready_at = clock_timestamp()
+          FROM waiting WHERE execution.id = waiting.id
         RETURNING msg_id
     )
     UPDATE pgmq.q_workflow_execution_queue AS message SET vt = clock_timestamp()
@@ -286,11 +290,20 @@ CREATE TRIGGER fw_workflow_executions_edited BEFORE UPDATE OF status ON fw_workf
 -- Once it is over: a parent goes on, children end with who started them. After the statement, for it may have ended
 -- several of a family, and none of them may be changed twice by it.
 CREATE FUNCTION fw_workflow_executions_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    children uuid[];
 BEGIN
-    PERFORM fw_workflow_wake(ARRAY [NEW.parent_id]);
+    IF NEW.parent_id IS NOT NULL THEN
+        -- Held, for it may just be about to wait: either it sees that its child is over, or we see that it waits.
+        PERFORM FROM fw_workflow_executions WHERE id = NEW.parent_id FOR NO KEY UPDATE;
+        PERFORM fw_workflow_wake(ARRAY [NEW.parent_id]);
+    END IF;
     IF NEW.status = 'cancelled' THEN
-        PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
-          WHERE parent_id = NEW.id;
+        SELECT array_agg(id) INTO children FROM fw_workflow_executions
+         WHERE parent_id = NEW.id AND status IN ('queued', 'running', 'waiting', 'retry_pending');
+        IF children IS NOT NULL THEN
+            PERFORM fw_workflow_cancel(children, 'cancelled with its parent');
+        END IF;
     END IF;
     RETURN NULL;
 END $$;
@@ -300,14 +313,34 @@ CREATE TRIGGER fw_workflow_executions_ended AFTER UPDATE OF status ON fw_workflo
                             OR (NEW.status IN ('completed', 'failed') AND NEW.parent_id IS NOT NULL)))
     EXECUTE FUNCTION fw_workflow_executions_ended();
 
+-- Holds executions, and whatever changes when some of these are cancelled, in the order in which everybody holds
+-- executions, so that nobody waits for somebody who waits for him.
+CREATE FUNCTION fw_workflow_hold(execution_ids uuid[], cancelled uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM fw_workflow_executions
+      WHERE id IN (
+            WITH RECURSIVE family AS (
+                SELECT unnest(cancelled) AS id
+                 UNION
+                SELECT child.id FROM family JOIN fw_workflow_executions AS child ON child.parent_id = family.id
+                 WHERE child.status IN ('queued', 'running', 'waiting', 'retry_pending')
+            )
+            SELECT id FROM family
+             UNION ALL
+            SELECT unnest(execution_ids)
+             UNION ALL
+            SELECT parent_id FROM fw_workflow_executions WHERE id = ANY (cancelled) AND parent_id IS NOT NULL)
+      ORDER BY id FOR NO KEY UPDATE;
+END $$;
+
 -- Ends executions that are not at work, and asks those that are to end at their next step. Returns both.
 CREATE FUNCTION fw_workflow_cancel(execution_ids uuid[], reason text) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     ended integer;
     asked integer;
 BEGIN
-    -- Held, so that none goes from running to waiting between the two.
-    PERFORM FROM fw_workflow_executions WHERE id = ANY (execution_ids) ORDER BY id FOR NO KEY UPDATE;
+    -- Held, also so that none goes from running to waiting between the two.
+    PERFORM fw_workflow_hold('{}', execution_ids);
     UPDATE fw_workflow_executions SET status = 'cancelled', last_error = 'CANCELLED: ' || reason
      WHERE id = ANY (execution_ids) AND status IN ('queued', 'waiting', 'retry_pending');
     GET DIAGNOSTICS ended = ROW_COUNT;
@@ -339,10 +372,13 @@ CREATE TRIGGER fw_workflow_message_sent AFTER INSERT ON pgmq.q_workflow_executio
 -- at once, and whoever held them is fenced off. Workers say that it is they who write.
 CREATE FUNCTION fw_worker_running_reset() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    WITH freed AS (
-        UPDATE fw_workflow_executions
+    WITH held AS (
+        SELECT id FROM fw_workflow_executions WHERE organization_id = NEW.organization_id AND status = 'running'
+         ORDER BY id FOR NO KEY UPDATE
+    ), freed AS (
+        UPDATE fw_workflow_executions AS execution
            SET status = 'queued', lease_token = lease_token + 1, lease_owner = NULL, ready_at = clock_timestamp()
-         WHERE organization_id = NEW.organization_id AND status = 'running'
+          FROM held WHERE execution.id = held.id
         RETURNING msg_id
     )
     UPDATE pgmq.q_workflow_execution_queue AS message SET vt = clock_timestamp()
@@ -390,10 +426,12 @@ BEGIN
         RETURNING id INTO started;
     END IF;
     IF started IS NULL THEN
+        SELECT id INTO started FROM fw_workflow_executions WHERE id = execution AND organization_id = organization;
+    END IF;
+    IF started IS NULL AND key IS NOT NULL THEN
         SELECT id INTO started FROM fw_workflow_executions
-         WHERE id = execution
-            OR (organization_id = organization AND idempotency_key = key
-                AND coalesce(rule_id::text, workflow) = coalesce(rule.id::text, workflow_name));
+         WHERE organization_id = organization AND idempotency_key = key
+           AND coalesce(rule_id::text, workflow) = coalesce(rule.id::text, workflow_name);
     END IF;
     IF started IS NULL THEN
         RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name

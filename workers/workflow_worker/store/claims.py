@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workflow_worker.execution import ChildEnd, Delivery
-from workflow_worker.store.rows import ACTIVE, ALLOWED, execution_of, record_of
+from workflow_worker.store.rows import ACTIVE, ALLOWED, UNREADABLE, execution_of, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from worker_runtime.postgres import Database
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaimStore", "Claims"]
 
-SCHEDULED = "SELECT fw_workflows_scheduled()"
+# So many workers may claim for an organisation at the same moment.
+CLAIMS_AT_ONCE = 20
 # From one organisation to the next by the index, however many rows each has; with when its first one is ready.
 RING = f"""
 WITH RECURSIVE ring AS (
@@ -42,20 +44,32 @@ WITH RECURSIVE ring AS (
            OFFSET 0) AS settings
 )
 """
+ROOM = """
+CROSS JOIN LATERAL (
+      SELECT most - count(*) AS room FROM fw_workflow_executions AS other
+       WHERE other.organization_id = {organization}.organization_id AND status = 'running' AND other.ready_at > now()
+      ) AS running
+"""
+# $1 free slots, $2 where the last turn ended. Who may have no more than a few claims' worth is claimed for by one worker
+# at a time: two that count at the same time would not count each other's.
+READY = f"""
+{RING}
+SELECT organization_id, seconds, batch, most
+  FROM (SELECT organization_id, seconds, batch, most, room FROM allowed {ROOM.format(organization="allowed")}
+         WHERE room > 0 AND ready_at <= now() AND (SELECT fw_workflows_scheduled())
+         ORDER BY organization_id <= $2, organization_id LIMIT 2 * $1) AS near
+ WHERE room >= {CLAIMS_AT_ONCE} * batch
+    OR pg_try_advisory_xact_lock(hashtextextended('claims of ' || organization_id, 4602519830))
+"""
 # $1 free slots, $2 slots that any organisation may have, $3 organisations that have slots here, $4 where the last turn
-# ended, $5 this worker. Candidates are locked before they are ranked: what another worker is taking is passed over.
+# ended, $5 this worker, then what is ready. Candidates are locked before they are ranked: what another worker is taking
+# is passed over.
 CLAIM = f"""
-{RING}, ready AS (
-    SELECT organization_id, seconds, least(batch, most - running.count) AS room
-      FROM allowed CROSS JOIN LATERAL (
-           SELECT count(*) FROM fw_workflow_executions AS other
-            WHERE other.organization_id = allowed.organization_id AND status = 'running' AND other.ready_at > now()
-           ) AS running
-     WHERE ready_at <= now() AND (SELECT fw_workflows_scheduled())
-     ORDER BY organization_id <= $4, organization_id
-), near AS (
-    SELECT *, ceil($1::float / count(*) OVER ()) AS share
-      FROM (SELECT * FROM ready WHERE room > 0 LIMIT 2 * $1) AS those
+WITH near AS (
+    SELECT organization_id, seconds, least(batch, room) AS room, ceil($1::float / count(*) OVER ()) AS share
+      FROM unnest($6::text[], $7::integer[], $8::integer[], $9::integer[])
+           AS ready (organization_id, seconds, batch, most) {ROOM.format(organization="ready")}
+     WHERE room > 0
 ), candidate AS (
     SELECT near.organization_id, near.seconds, one.*
       FROM near CROSS JOIN LATERAL (
@@ -87,10 +101,9 @@ CLAIM = f"""
 )
 SELECT id, organization_id, rule_id, rule_version, workflow, workflow_version, input, created_at, heartbeat_at, round,
        retry_count, total_attempts, crash_count, cancel_requested_at IS NOT NULL AS cancel_requested, deadline_at,
-       trace, lease_token, seconds AS visibility_seconds, fresh
+       trace, parent_id, lease_token, seconds AS visibility_seconds, fresh
   FROM claimed
 """
-SOONEST = f"{RING} SELECT extract(epoch FROM min(ready_at) - now())::float FROM allowed WHERE ready_at < 'infinity'"
 # What was completed in any round is not done again; failures count in their own round.
 RECORDS = """
 SELECT execution_id, step, kind, steps.status, output, steps.started_at, finished_at, attempt, error
@@ -133,22 +146,14 @@ class ClaimStore:
     async def claim(self, free: int, for_any: int, holders: Collection[str], cursor: str) -> Claims:
         """Take up to `free` executions; beyond `for_any` only of organisations that are not among `holders`."""
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(CLAIM, free, for_any, list(holders), cursor, self._worker)
+            if not (ready := await connection.fetch(READY, free, cursor)):
+                return Claims([], cursor)
+            organizations = [list(column) for column in zip(*ready, strict=True)]
+            rows = await connection.fetch(CLAIM, free, for_any, list(holders), cursor, self._worker, *organizations)
             going_on = [row["id"] for row in rows if not row["fresh"]]
             past = await _past(connection, going_on) if going_on else _Past()
         executions = [past.execution(row) for row in rows]
         return Claims(executions, _last_served({row["organization_id"] for row in rows}, cursor))
-
-    async def seconds_until_ready(self) -> float | None:
-        """Return when the next execution is ready, in seconds from now; `None` for never."""
-        async with self._database.connected() as connection:
-            seconds: float | None = await connection.fetchval(SOONEST)
-        return seconds
-
-    async def is_scheduled(self) -> bool:
-        """Tell whether the job `process-workflow-queue` is scheduled and active."""
-        async with self._database.connected() as connection:
-            return bool(await connection.fetchval(SCHEDULED))
 
 
 def _last_served(organizations: Collection[str], cursor: str) -> str:
@@ -163,18 +168,31 @@ class _Past:
         self.records: dict[UUID, list[StepRecord]] = defaultdict(list)
         self.deliveries: dict[UUID, dict[str, Delivery]] = defaultdict(dict)
         self.children: dict[UUID, dict[str, ChildEnd]] = defaultdict(dict)
+        self.unreadable: dict[UUID, str] = {}
 
     def execution(self, row: Mapping[str, Any]) -> Execution:
         key = row["id"]
-        return execution_of(row, self.records.get(key, ()), self.deliveries.get(key), self.children.get(key))
+        past = self.records.get(key, ()), self.deliveries.get(key), self.children.get(key)
+        return execution_of(row, *past, self.unreadable.get(key))
+
+
+    @contextmanager
+    def reading(self, execution: UUID, what: str) -> Iterator[None]:
+        """Keep what cannot be read from being everybody's problem."""
+        try:
+            yield
+        except UNREADABLE as error:
+            self.unreadable[execution] = f"{what}: {type(error).__name__}"
 
 
 async def _past(connection: Any, ids: Sequence[UUID]) -> _Past:
     past = _Past()
     for row in await connection.fetch(RECORDS, ids):
-        past.records[row["execution_id"]].append(record_of(row))
+        with past.reading(row["execution_id"], f"the journal of {row['step']}"):
+            past.records[row["execution_id"]].append(record_of(row))
     for row in await connection.fetch(DELIVERIES, ids):
-        past.deliveries[row["execution_id"]][row["step"]] = Delivery(row["id"], json.loads(row["payload"]))
+        with past.reading(row["execution_id"], f"the signal that {row['step']} waits for"):
+            past.deliveries[row["execution_id"]][row["step"]] = Delivery(row["id"], json.loads(row["payload"]))
     for row in await connection.fetch(CHILDREN, ids):
         result = None if row["result"] is None else json.loads(row["result"])
         past.children[row["parent_id"]][row["id"]] = ChildEnd(row["status"], result, row["last_error"])

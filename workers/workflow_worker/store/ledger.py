@@ -42,6 +42,8 @@ SELECT execution.id, execution.cancel_requested_at IS NOT NULL AS cancel_request
  ORDER BY execution.id
    FOR NO KEY UPDATE OF execution
 """
+# Whoever ends changes its parent, and whoever is cancelled its children: see fw_workflow_executions_ended().
+HOLD_FAMILIES = "SELECT fw_workflow_hold($1, $2)"
 RECORD = """
 INSERT INTO fw_workflow_steps
        (execution_id, step, round, attempt, kind, status, output, error, started_at, finished_at, worker)
@@ -60,7 +62,8 @@ SETTLE = """
 WITH settled AS (
     UPDATE fw_workflow_executions AS execution
        SET status = given.status, lease_token = lease_token + 1, lease_owner = NULL,
-           ready_at = CASE WHEN given.seconds < 0 THEN 'infinity'
+           -- One that is asked to end is not let wait first.
+           ready_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() WHEN given.seconds < 0 THEN 'infinity'
                       ELSE coalesce(given.ready_at, now() + make_interval(secs => given.seconds)) END,
            next_retry_at = CASE given.status
                            WHEN 'retry_pending' THEN now() + make_interval(secs => given.seconds) END,
@@ -164,6 +167,10 @@ class LedgerStore:
 
     async def _held(self, connection: Any, writes: Sequence[Write]) -> Mapping[UUID, Standing]:
         leases = [write.execution.lease for write in writes]
+        cancelled = [write.execution.id for write in writes if isinstance(write.ending, Cancelled)]
+        parents = [parent for write in writes if _is_over(write) and (parent := write.execution.parent_id) is not None]
+        if cancelled or parents:
+            await connection.execute(HOLD_FAMILIES, [*parents, *(one.execution_id for one in leases)], cancelled)
         rows = await connection.fetch(HOLD, [one.execution_id for one in leases], [one.token for one in leases])
         return {row["id"]: Standing(row["cancel_requested"], row["may_go_on"]) for row in rows}
 
@@ -176,6 +183,15 @@ class LedgerStore:
         ]
         if progressed:
             await connection.execute(PROGRESS, progressed)
+
+
+def _is_over(write: Write) -> bool:
+    match write.ending:
+        case Completed() | Cancelled():
+            return True
+        case Failing(_, seconds):
+            return seconds is None
+    return False
 
 
 def _counts(write: Write) -> bool:

@@ -10,10 +10,12 @@ from workflow_worker.execution import ChildEnd, Delivery, Execution, Lease, Step
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ACTIVE", "ALLOWED", "execution_of", "record_of"]
+__all__ = ["ACTIVE", "ALLOWED", "UNREADABLE", "execution_of", "record_of"]
 
 # As the partial index has it.
 ACTIVE = "status IN ('queued', 'running', 'waiting', 'retry_pending')"
+# PostgreSQL holds JSON that Python does not: nested by the thousand, numbers of more than 4,300 digits.
+UNREADABLE = (ValueError, RecursionError)
 # Of an organisation's row `settings`: whether anything of it may run.
 ALLOWED = "settings.fw_execution_worker_enabled AND settings.fw_worker_paused_at IS NULL"
 
@@ -23,8 +25,14 @@ def execution_of(
     records: Sequence[StepRecord] = (),
     deliveries: Mapping[str, Delivery] | None = None,
     children: Mapping[str, ChildEnd] | None = None,
+    unreadable: str | None = None,
 ) -> Execution:
     """Return the execution of a claimed row."""
+    given = None
+    try:
+        given = json.loads(row["input"])
+    except UNREADABLE as error:
+        unreadable = f"its input: {type(error).__name__}"
     return Execution(
         lease=Lease(row["id"], row["lease_token"]),
         organization_id=row["organization_id"],
@@ -32,7 +40,7 @@ def execution_of(
         rule_version=row["rule_version"],
         workflow=row["workflow"],
         workflow_version=row["workflow_version"],
-        input=json.loads(row["input"]),
+        input=given,
         created_at=row["created_at"],
         claimed_at=row["heartbeat_at"],
         visibility_seconds=row["visibility_seconds"],
@@ -43,9 +51,11 @@ def execution_of(
         cancel_requested=row["cancel_requested"],
         deadline_at=row["deadline_at"],
         trace=row["trace"],
+        parent_id=row["parent_id"],
         records=records,
         deliveries=deliveries or {},
         children=children or {},
+        unreadable=unreadable,
     )
 
 
