@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 STATUSES = ("completed", "failed")
-SWEEPS = ("resent", "stray", "unknown")
+SWEEPS = ("resent", "stray", "unknown", "woken")
 RUNS = ("succeeded", "failed", "refused")
 
 
@@ -43,9 +43,9 @@ class WorkflowMetrics:
         self._steps.labels(kind, status).inc()
         self._duration.labels(kind).observe(seconds)
 
-    def swept(self, resent: int, strays: int, unknown: int) -> None:
-        """Count messages that were missing, and those that were nobody's."""
-        for what, count in zip(SWEEPS, (resent, strays, unknown), strict=True):
+    def swept(self, resent: int, strays: int, unknown: int, woken: int) -> None:
+        """Count messages that were missing, those that were nobody's, and executions that were left waiting."""
+        for what, count in zip(SWEEPS, (resent, strays, unknown, woken), strict=True):
             self._swept.labels(what).inc(count)
 
     def cron_ran(self, outcome: str) -> None:

@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workflow_harness import ENABLE, ORGANISATION, Desk, engine
-from workflow_worker.execution import Completed, Execution, StepRecord, Suspended
-from workflow_worker.registry import workflow
-from workflow_worker.store.claims import ClaimStore
-from workflow_worker.store.ledger import LedgerStore, Write
 from worker_runtime.postgres import BY_INDEX, Database
+from workflow_harness import ORGANISATION, Desk, engine
+from workflow_worker.execution import Cancelled, Completed, EventWait, Execution, StepRecord, Suspended
+from workflow_worker.registry import workflow
+from workflow_worker.store.claims import CHILDREN, DELIVERIES, MOST_RESULT_BYTES, ClaimStore
+from workflow_worker.store.ledger import LedgerStore, Write
+from workflow_worker.store.upkeep import UpkeepStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from workflow_worker.context import StepCall, WorkflowContext
+    from workflow_worker.execution import Ending
 
 CAP = "UPDATE fw_module_settings SET fw_worker_max_concurrency = $1, fw_worker_batch_size = 50"
 RUNNING = "SELECT count(*) FROM fw_workflow_executions WHERE status = 'running'"
-WAITS_FOR_A_LOCK = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-gate = asyncio.Event
+WAITS_FOR_A_LOCK = (
+    "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 
 
 @workflow("idle")
@@ -68,14 +71,14 @@ async def test_a_child_that_ends_while_its_parent_lies_down_wakes_it(desk: Desk,
         # As a worker ends it: the token is taken, and the commit takes its time.
         await by_hand.execute("BEGIN")
         await by_hand.execute(
-            "UPDATE fw_workflow_executions SET status = 'completed', lease_token = lease_token + 1, result = '1' WHERE id = $1",
+            "UPDATE fw_workflow_executions SET status = 'completed', lease_token = lease_token + 1 WHERE id = $1",
             child,
         )
         lies_down = asyncio.create_task(
             LedgerStore(databases[1], "worker-1").write([Write(held[parent], [waits], Suspended(None))])
         )
         async with asyncio.timeout(10):
-            while not lies_down.done() and not await desk.value(WAITS_FOR_A_LOCK):
+            while not lies_down.done() and not await desk.value(WAITS_FOR_A_LOCK):  # noqa: ASYNC110  nobody is told of a lock
                 await asyncio.sleep(0.01)
         await by_hand.execute("COMMIT")
     await lies_down
@@ -115,3 +118,171 @@ async def test_what_python_cannot_read_fails_alone(desk: Desk, given: str) -> No
         assert (await desk.until(good, "completed"))["total_attempts"] == 1
         failed = await desk.until(bad, "failed")
     assert failed["last_error"].startswith("UNREADABLE: ")
+
+
+async def test_a_family_that_changes_from_all_sides_never_deadlocks(desk: Desk, databases: list[Database]) -> None:
+    await desk.rows(f"ALTER DATABASE {await desk.value('SELECT current_database()')} SET deadlock_timeout = '5ms'")
+    parents = sorted([await desk.start("idle") for _ in range(4)])
+    # A parent in the middle of its children, by their ids.
+    await desk.rows(
+        "INSERT INTO fw_workflow_executions (organization_id, workflow, workflow_version, parent_id, parent_step)"
+        " SELECT $1, 'idle', 1, parent, 'child' FROM unnest($2::uuid[]) AS parent, generate_series(1, 100)",
+        ORGANISATION,
+        parents,
+    )
+    ledgers = [LedgerStore(database, "worker-1") for database in databases[:3]]
+
+    def end_of(one: Execution) -> Ending:
+        if one.cancel_requested:
+            return Cancelled("CANCELLED: on request")
+        return Suspended(None) if one.id in parents else Completed(None)
+
+    async def work(ledger: LedgerStore, database: Database) -> None:
+        while held := list((await claimed(database, 20)).values()):
+            await ledger.write([Write(one, [], end_of(one)) for one in held])
+
+    async def cancel() -> None:
+        for parent in reversed(parents):
+            await desk.value("SELECT fw_workflow_cancel(ARRAY [$1::uuid], 'why not')", parent)
+
+    # A deadlock raises.
+    await asyncio.gather(
+        *(work(*pair) for pair in zip(ledgers, databases[3:], strict=True)),
+        cancel(),
+        desk.rows("UPDATE fw_module_settings SET worker_running = true"),
+    )
+    open_ones = "SELECT count(*) FROM fw_workflow_executions WHERE status NOT IN ('completed', 'cancelled')"
+    assert await desk.value(open_ones) == 0
+
+
+async def test_a_crowd_that_waits_is_told_bit_by_bit(desk: Desk, databases: list[Database]) -> None:
+    await desk.rows(
+        "WITH crowd AS (INSERT INTO fw_workflow_executions (organization_id, workflow, status, ready_at)"
+        " SELECT $1, 'idle', 'waiting', 'infinity' FROM generate_series(1, 10500) RETURNING id)"
+        " INSERT INTO fw_workflow_waits (execution_id, step, organization_id, event_name, correlation)"
+        " SELECT id, 'bell', $1, 'bell', 'rings' FROM crowd",
+        ORGANISATION,
+    )
+    assert await desk.signal("bell", "rings") == 10_500
+    ready = "SELECT count(*) FROM fw_workflow_executions WHERE ready_at <= now()"
+    assert await desk.value(ready) == 10_000
+    assert (await UpkeepStore(databases[0]).sweep()).woken == 500
+    assert await desk.value(ready) == 10_500
+    assert (await UpkeepStore(databases[0]).sweep()).woken == 0
+
+
+async def test_signals_of_before_are_not_counted_through(desk: Desk, databases: list[Database]) -> None:
+    await desk.rows(
+        "INSERT INTO fw_workflow_signals (organization_id, event_name, correlation)"
+        " SELECT $1, 'bell', 'rings' FROM generate_series(1, 20000)",
+        ORGANISATION,
+    )
+    execution = await desk.start("idle")
+    wait = Suspended(None, [EventWait("bell", "bell", "rings", 0)])
+    held = await claimed(databases[0])
+    await LedgerStore(databases[1], "worker-1").write([Write(held[execution], [], wait)])
+    assert await desk.value("SELECT status = 'waiting' AND ready_at = 'infinity' FROM fw_workflow_executions")
+    await desk.signal("bell", "rings", {"nr": 1})
+    async with desk.connected() as connection:
+        for name, value in BY_INDEX.items():
+            await connection.execute(f"SET {name} = {value}")
+        plan = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {DELIVERIES}", [execution])
+    assert json.loads(plan[0][0])[0]["Plan"]["Shared Hit Blocks"] < 50
+    again = (await claimed(databases[0]))[execution]
+    assert again.deliveries["bell"].payload == {"nr": 1}
+
+
+async def test_what_a_parent_still_asks_for_outlives_its_days(desk: Desk, databases: list[Database]) -> None:
+    parent = await desk.start("idle")
+    await desk.rows(
+        "INSERT INTO fw_workflow_executions (organization_id, workflow, status, parent_id, completed_at)"
+        " SELECT $1, 'idle', ending, $2, now() - interval '40 days' FROM unnest('{completed,failed}'::text[]) ending",
+        ORGANISATION,
+        parent,
+    )
+    upkeep = UpkeepStore(databases[0])
+    assert await upkeep.purge(30, 90) == 0
+    await desk.rows("UPDATE fw_workflow_executions SET status = 'cancelled' WHERE id = $1", parent)
+    assert await upkeep.purge(30, 90) == 1
+    assert await upkeep.purge(30, 39) == 1
+
+
+async def test_workers_that_purge_at_once_share(desk: Desk, databases: list[Database]) -> None:
+    await desk.rows(
+        "INSERT INTO fw_workflow_executions (organization_id, workflow, status, completed_at)"
+        " SELECT $1, 'idle', 'completed', now() - interval '40 days' FROM generate_series(1, 3000)",
+        ORGANISATION,
+    )
+    assert sum(await asyncio.gather(*(UpkeepStore(one).purge(30, 90) for one in databases[:3]))) >= 1_000
+    for _ in range(2):
+        await UpkeepStore(databases[0]).purge(30, 90)
+    assert await desk.value("SELECT count(*) FROM fw_workflow_executions") == 0
+
+
+async def test_a_vanished_worker_is_forgotten_with_the_next_step(desk: Desk, databases: list[Database]) -> None:
+    execution = await desk.start("idle")
+    await claimed(databases[0])
+    await desk.rows("UPDATE fw_workflow_executions SET ready_at = now()")
+    held = (await claimed(databases[0]))[execution]
+    assert held.crash_count == 1
+    write = Write(held, [], Suspended(None), progressed=True)
+    await LedgerStore(databases[1], "worker-1").write([write])
+    assert (await desk.execution(execution))["crash_count"] == 0
+
+
+async def test_two_starts_of_one_key_at_once_are_one(desk: Desk) -> None:
+    started = await asyncio.gather(*(desk.start("idle", key="k") for _ in range(20)))
+    assert len(set(started)) == 1
+    assert await desk.value("SELECT count(*) FROM pgmq.q_workflow_execution_queue") == 1
+
+
+async def test_an_event_that_did_not_come_in_time_is_waited_for_again(desk: Desk) -> None:
+    @workflow("patient")
+    async def patient(ctx: WorkflowContext) -> Any:
+        return await ctx.wait_event("bell", "bell", "rings", timeout_seconds=ctx.input["seconds"], fails=True)
+
+    async with engine(desk.url, patient):
+        execution = await desk.start("patient", {"seconds": 0.05})
+        failed = await desk.until(execution, "failed")
+        assert failed["last_error"] == "step bell: EVENT_TIMEOUT: bell did not come in time"
+        await desk.rows("UPDATE fw_workflow_executions SET input = '{\"seconds\": 60}', status = 'queued'")
+        await desk.until(execution, "waiting")
+        await desk.signal("bell", "rings", "now")
+        done = await desk.until(execution, "completed")
+    assert json.loads(done["result"])["payload"] == "now"
+
+
+async def test_a_journal_has_an_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflow_worker.context.MOST_JOURNAL_CHARACTERS", 10_000)
+
+    @workflow("talks")
+    async def talks(ctx: WorkflowContext) -> None:
+        while True:
+            await ctx.step("word", say)
+
+    async def say(_step: StepCall) -> str:
+        return "x" * 800
+
+    async with engine(desk.url, talks):
+        execution = await desk.start("talks")
+        failed = await desk.until(execution, "failed")
+    assert failed["last_error"].startswith("JOURNAL_TOO_LARGE: ")
+    assert len(await desk.steps(execution)) == 10
+
+
+async def test_children_that_end_together_are_told_bit_by_bit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "workflow_worker.store.claims.CHILDREN", CHILDREN.replace(str(MOST_RESULT_BYTES), "2500"), raising=True
+    )
+
+    @workflow("big child")
+    async def big_child(_ctx: WorkflowContext) -> str:
+        return "".join(map(str, range(400)))
+
+    @workflow("parent of ten")
+    async def parent_of_ten(ctx: WorkflowContext) -> int:
+        return len(await ctx.parallel(*(ctx.run(f"child {number}", "big child") for number in range(10))))
+
+    async with engine(desk.url, big_child, parent_of_ten):
+        done = await desk.until(await desk.start("parent of ten"), "completed")
+    assert done["result"] == "10"

@@ -35,6 +35,8 @@ __all__ = ["EffectUnavailable", "StepCall", "StepFailed", "WorkflowContext"]
 
 TIMEOUT_SECONDS = 60.0
 MOST_OUTPUT_BYTES = 262_144
+# Each turn reads the whole journal: what is too much for one is too much for all that are claimed with it.
+MOST_JOURNAL_CHARACTERS = 16_777_216
 MOST_ERROR_CHARACTERS = 1_000
 
 
@@ -168,7 +170,7 @@ class WorkflowContext:
 
         Raises `StepFailed` when it failed for good: by `PermanentError`, or on its last attempt.
         """
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return _replayed(end)
         await self._may_begin()
@@ -191,7 +193,7 @@ class WorkflowContext:
 
     async def value(self, name: str, compute: Callable[[], Any], *, kind: str = "set") -> Any:
         """Work something out that has no effect, and remember it: the next time it is the same."""
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return _replayed(end)
         started = self.now()
@@ -201,7 +203,7 @@ class WorkflowContext:
 
     async def sleep(self, name: str, *, seconds: float | None = None, until: datetime | None = None) -> None:
         """Wait for some seconds from when this is first reached, or until a time; days cost nothing."""
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if self.journal.end_of(step) is not None:
             return
         begun = self.journal.waiting(step)
@@ -213,13 +215,14 @@ class WorkflowContext:
         self._note(StepRecord(step, "wait", "completed", {"until": due.isoformat()}, begun.started_at, self.now()))
 
     async def wait_event(
-        self, name: str, event: str, correlation: str, *, timeout_seconds: float | None = None
+        self, name: str, event: str, correlation: str, *, timeout_seconds: float | None = None, fails: bool = False
     ) -> dict[str, Any] | None:
         """Wait for a signal of that name and correlation; return `{"payload": ...}`, or `None` after the time-out.
 
-        One that came since the execution began counts, once: the next wait for the same gets the next.
+        One that came since the execution began counts, once: the next wait for the same gets the next. One that
+        `fails` raises `StepFailed` after the time-out, and is waited for anew when the execution is opened again.
         """
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return self._met(event, correlation, end)
         begun = self.journal.waiting(step)
@@ -228,8 +231,10 @@ class WorkflowContext:
             waits_for = {"event": event, "correlation": correlation, "until": due}
             begun = self._note(StepRecord(step, "wait_for_event", "waiting", waits_for, self.now()))
         if (delivery := self._execution.deliveries.get(step)) is not None:
-            output = {"payload": delivery.payload, "signalId": delivery.signal_id}
+            output = as_json({"payload": delivery.payload, "signalId": delivery.signal_id})
         elif (due_text := begun.output["until"]) is not None and self.now() >= _time(due_text):
+            if fails:
+                raise self._failed_for_good(begun, f"EVENT_TIMEOUT: {event} did not come in time")
             output = None
         else:
             after = self._signals.get((event, correlation), 0)
@@ -258,7 +263,7 @@ class WorkflowContext:
 
         `workflow` is a rule's name, or that of one in Python. Raises `StepFailed` when it fails or is cancelled.
         """
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return _replayed(end)
         begun = self.journal.waiting(step)
@@ -273,13 +278,24 @@ class WorkflowContext:
         if ended.status == "completed":
             self._note(StepRecord(step, "workflow", "completed", ended.result, begun.started_at, self.now()))
             return ended.result
-        error = f"CHILD_{ended.status.upper()}: {ended.error or begun.output['executionId']}"
-        final = {"final": True}
-        self._note(StepRecord(step, "workflow", "failed", final, begun.started_at, self.now(), error=error))
-        raise StepFailed(step, error)
+        raise self._failed_for_good(
+            begun, f"CHILD_{ended.status.upper()}: {ended.error or begun.output['executionId']}"
+        )
+
+    def _place(self, name: str) -> str:
+        step = self.journal.place_of(name)
+        if self.journal.characters > MOST_JOURNAL_CHARACTERS and self.journal.end_of(step) is None:
+            sentence = f"its journal has {self.journal.characters} characters: let other workflows do parts of it"
+            raise PermanentError("JOURNAL_TOO_LARGE", sentence)
+        return step
+
+    def _failed_for_good(self, begun: StepRecord, error: str) -> StepFailed:
+        final, attempt = {"final": True}, begun.attempt
+        self._note(StepRecord(begun.step, begun.kind, "failed", final, begun.started_at, self.now(), attempt, error))
+        return StepFailed(begun.step, error)
 
     def _met(self, event: str, correlation: str, end: StepRecord) -> dict[str, Any] | None:
-        if end.output is None:
+        if _replayed(end) is None:
             return None
         self._signals[event, correlation] = max(end.output["signalId"], self._signals.get((event, correlation), 0))
         return {"payload": end.output["payload"]}

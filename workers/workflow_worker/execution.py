@@ -118,7 +118,6 @@ class Execution:
     total_attempts: int = 0
     crash_count: int = 0
     cancel_requested: bool = False
-    deadline_at: datetime | None = None
     trace: str | None = None
     parent_id: UUID | None = None
     records: Sequence[StepRecord] = ()
@@ -165,7 +164,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody asked for it, or its deadline has passed."""
+    """Somebody asked for it."""
 
     reason: str
 

@@ -65,6 +65,7 @@ class Executions:
         self._poll_seconds = poll_seconds
         self._hinted = hinted
         self._cursor = ""
+        self._most_at_once = self._most
         self._turns: dict[asyncio.Task[None], Turn] = {}
         metrics.in_flight.set_function(lambda: len(self._turns))
 
@@ -79,7 +80,7 @@ class Executions:
 
     async def claim(self) -> bool:
         """Take what is ready into free slots; tell whether there may be more for slots that are still free."""
-        free = self._most - len(self._turns)
+        free = min(self._most - len(self._turns), self._most_at_once)
         if free <= 0:
             return False
         holders = {turn.held.execution.organization_id for turn in self._turns.values()}
@@ -87,7 +88,10 @@ class Executions:
             claims = await self._store.claim(free, max(0, self._slots - len(self._turns)), holders, self._cursor)
         except DatabaseUnavailable as outage:
             log.warning("workflow_claim_waits", error=str(outage))
+            # They may have more behind them than can be read in time: one at a time goes always.
+            self._most_at_once = 1
             return False
+        self._most_at_once = self._most
         self._cursor = claims.cursor
         for execution in claims.executions:
             self._begin(execution)

@@ -136,8 +136,6 @@ class Turn:
             return Cancelled("CANCELLED: on request")
         if self._execution.unreadable is not None:
             return Failing(f"UNREADABLE: Python cannot read {self._execution.unreadable}", None)
-        if self._execution.deadline_at is not None and self._execution.deadline_at <= self._execution.claimed_at:
-            return Failing("DEADLINE_EXCEEDED: it took longer than it may", None)
         return await self._interpreted()
 
     async def _interpreted(self) -> Ending:  # noqa: PLR0911  one for each way in which a workflow's code is left

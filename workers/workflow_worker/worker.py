@@ -20,6 +20,7 @@ from workflow_worker.presence import Presence
 from workflow_worker.programs import Programs
 from workflow_worker.queue import LABEL, WorkflowQueue
 from workflow_worker.settings import WorkflowSettings
+from workflow_worker.steps import STEPS
 from workflow_worker.steps.http_reply import MOST_BODY_BYTES
 from workflow_worker.steps.step import Services
 from workflow_worker.store.children import ChildStore
@@ -70,6 +71,7 @@ class WorkflowWorker(Worker[WorkflowSettings]):
                 reads=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 upkeep=await opened.enter_async_context(connection(command_seconds=UPKEEP_SECONDS)),
             )
+            runtime.metrics.workflows.announce(["step", *(name for name, kind in STEPS.items() if kind.is_tried)])
             registry, definitions = settings.registry(), DefinitionStore(databases.reads)
             await until_answered(functools.partial(definitions.announce, registry.workflows))
             http = await opened.enter_async_context(egress(settings, kept_bytes=MOST_BODY_BYTES))

@@ -51,6 +51,27 @@ CREATE TABLE fw_workflow_definitions (
     PRIMARY KEY (rule_id, version)
 );
 
+-- Events from outside that executions wait for, kept for those that will.
+CREATE TABLE fw_workflow_signals (
+    id                  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organization_id     text        NOT NULL,
+    event_name          text        NOT NULL,
+    correlation         text        NOT NULL,
+    payload             jsonb       NOT NULL DEFAULT 'null',
+    -- The same key of an organisation is the same signal.
+    idempotency_key     text,
+    received_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE UNIQUE INDEX fw_workflow_signals_once ON fw_workflow_signals (organization_id, idempotency_key)
+ WHERE idempotency_key IS NOT NULL;
+CREATE INDEX fw_workflow_signals_matching ON fw_workflow_signals (organization_id, event_name, correlation, id);
+CREATE INDEX fw_workflow_signals_received ON fw_workflow_signals (received_at);
+
+-- The newest signal so far; clocks are put back, numbers are not.
+CREATE FUNCTION fw_workflow_newest_signal() RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM fw_workflow_signals_id_seq
+$$;
+
 -- The truth about every execution. Its message in workflow_execution_queue follows it.
 CREATE TABLE fw_workflow_executions (
     id                  uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -81,7 +102,8 @@ CREATE TABLE fw_workflow_executions (
     lease_owner         text,
     heartbeat_at        timestamptz,
     cancel_requested_at timestamptz,
-    deadline_at         timestamptz,
+    -- Signals up to here came before it began, and are not for it.
+    signals_before      bigint      NOT NULL DEFAULT fw_workflow_newest_signal(),
     -- The same key starts the same rule or workflow of an organisation once.
     idempotency_key     text,
     -- The execution whose step waits for this one, and that step.
@@ -112,7 +134,8 @@ CREATE INDEX fw_workflow_executions_parent ON fw_workflow_executions (parent_id)
 CREATE INDEX fw_workflow_executions_listed ON fw_workflow_executions (organization_id, created_at);
 CREATE INDEX fw_workflow_executions_failed ON fw_workflow_executions (organization_id, created_at)
  WHERE status = 'failed';
-CREATE INDEX fw_workflow_executions_completed ON fw_workflow_executions (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX fw_workflow_executions_over ON fw_workflow_executions ((status = 'failed'), completed_at)
+ WHERE completed_at IS NOT NULL;
 
 -- By it an execution that is opened again finds its dead letters.
 CREATE INDEX q_workflow_dlq_execution ON pgmq.q_workflow_dlq ((message->>'execution_id'));
@@ -134,22 +157,6 @@ CREATE TABLE fw_workflow_steps (
     worker              text,
     PRIMARY KEY (execution_id, step, round, attempt)
 );
-
--- Events from outside that executions wait for, kept for those that will.
-CREATE TABLE fw_workflow_signals (
-    id                  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    organization_id     text        NOT NULL,
-    event_name          text        NOT NULL,
-    correlation         text        NOT NULL,
-    payload             jsonb       NOT NULL DEFAULT 'null',
-    -- The same key of an organisation is the same signal.
-    idempotency_key     text,
-    received_at         timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE UNIQUE INDEX fw_workflow_signals_once ON fw_workflow_signals (organization_id, idempotency_key)
- WHERE idempotency_key IS NOT NULL;
-CREATE INDEX fw_workflow_signals_matching ON fw_workflow_signals (organization_id, event_name, correlation, id);
-CREATE INDEX fw_workflow_signals_received ON fw_workflow_signals (received_at);
 
 -- The steps that wait for one.
 CREATE TABLE fw_workflow_waits (
@@ -457,7 +464,8 @@ BEGIN
     END IF;
     SELECT array_agg(DISTINCT execution_id) INTO waiting FROM fw_workflow_waits
      WHERE organization_id = organization AND event_name = event AND correlation = correlated;
-    PERFORM fw_workflow_wake(waiting);
+    -- A statement may take some seconds: what a crowd waits for, the sweeper tells the rest of it.
+    PERFORM fw_workflow_wake(waiting[:10000]);
     RETURN coalesce(cardinality(waiting), 0);
 END $$;
 

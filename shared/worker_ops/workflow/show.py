@@ -76,7 +76,6 @@ def _record(row: Any, *, reveal: bool) -> dict[str, Any]:
         "leaseToken": row["lease_token"],
         "leaseUntil": at(row["ready_at"]) if running else None,
         "heartbeat": at(row["heartbeat_at"]),
-        "deadline": at(row["deadline_at"]),
         "cancelRequested": at(row["cancel_requested_at"]),
         "key": row["idempotency_key"],
         "parentId": row["parent_id"] and str(row["parent_id"]),

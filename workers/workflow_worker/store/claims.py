@@ -100,7 +100,7 @@ WITH near AS (
       FROM claimed WHERE message.msg_id = claimed.msg_id
 )
 SELECT id, organization_id, rule_id, rule_version, workflow, workflow_version, input, created_at, heartbeat_at, round,
-       retry_count, total_attempts, crash_count, cancel_requested_at IS NOT NULL AS cancel_requested, deadline_at,
+       retry_count, total_attempts, crash_count, cancel_requested_at IS NOT NULL AS cancel_requested,
        trace, parent_id, lease_token, seconds AS visibility_seconds, fresh
   FROM claimed
 """
@@ -117,14 +117,23 @@ SELECT waits.execution_id, waits.step, signal.id, signal.payload
        CROSS JOIN LATERAL (
        SELECT id, payload FROM fw_workflow_signals AS signals
         WHERE signals.organization_id = waits.organization_id AND signals.event_name = waits.event_name
-          AND signals.correlation = waits.correlation AND signals.id > waits.after_signal
-          AND signals.received_at >= execution.created_at
+          AND signals.correlation = waits.correlation
+          AND signals.id > greatest(waits.after_signal, execution.signals_before)
         ORDER BY id LIMIT 1) AS signal
  WHERE waits.execution_id = ANY ($1)
 """
-CHILDREN = """
-SELECT parent_id, id::text, status, result, last_error FROM fw_workflow_executions
- WHERE parent_id = ANY ($1) AND status IN ('completed', 'failed', 'cancelled')
+# Those that a step still waits for. Of results that are too much at once, the others come with the next turn.
+MOST_RESULT_BYTES = 4_194_304
+CHILDREN = f"""
+SELECT parent_id, id, status, result, last_error
+  FROM (SELECT parent_id, child.id::text, child.status, result, last_error,
+               sum(coalesce(pg_column_size(result), 0)) OVER (PARTITION BY parent_id ORDER BY child.id) AS bytes
+          FROM fw_workflow_executions AS child
+               JOIN fw_workflow_steps AS steps
+                 ON steps.execution_id = child.parent_id AND steps.step = child.parent_step
+                    AND steps.status = 'waiting' AND steps.output->>'executionId' = child.id::text
+         WHERE parent_id = ANY ($1) AND child.status IN ('completed', 'failed', 'cancelled')) AS ended
+ WHERE bytes <= {MOST_RESULT_BYTES}
 """
 
 
@@ -174,7 +183,6 @@ class _Past:
         key = row["id"]
         past = self.records.get(key, ()), self.deliveries.get(key), self.children.get(key)
         return execution_of(row, *past, self.unreadable.get(key))
-
 
     @contextmanager
     def reading(self, execution: UUID, what: str) -> Iterator[None]:

@@ -69,11 +69,12 @@ WITH settled AS (
                            WHEN 'retry_pending' THEN now() + make_interval(secs => given.seconds) END,
            completed_at = CASE WHEN given.over THEN clock_timestamp() END,
            result = given.result::jsonb, last_error = coalesce(given.error, last_error),
-           retry_count = given.retry_count, crash_count = CASE WHEN given.attempted THEN 0 ELSE crash_count END,
+           retry_count = given.retry_count,
+           crash_count = CASE WHEN given.attempted OR given.progressed THEN 0 ELSE crash_count END,
            total_attempts = total_attempts + given.attempted::integer
       FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::float[], $5::boolean[], $6::text[], $7::text[],
-                  $8::integer[], $9::boolean[])
-           AS given (id, status, ready_at, seconds, over, result, error, retry_count, attempted)
+                  $8::integer[], $9::boolean[], $10::boolean[])
+           AS given (id, status, ready_at, seconds, over, result, error, retry_count, attempted, progressed)
      WHERE execution.id = given.id
     RETURNING execution.*, given.over
 ), mirrored AS (
@@ -104,8 +105,8 @@ SELECT fw_workflow_wake(array_agg(DISTINCT execution.id)) FROM fw_workflow_execu
  WHERE id = ANY ($1)
    AND (EXISTS (SELECT FROM fw_workflow_waits AS waits JOIN fw_workflow_signals AS signals
                             USING (organization_id, event_name, correlation)
-                 WHERE waits.execution_id = execution.id AND signals.id > waits.after_signal
-                   AND signals.received_at >= execution.created_at)
+                 WHERE waits.execution_id = execution.id
+                   AND signals.id > greatest(waits.after_signal, execution.signals_before))
         OR EXISTS (SELECT FROM fw_workflow_executions AS child
                     WHERE child.parent_id = execution.id AND child.status IN ('completed', 'failed', 'cancelled')
                       AND child.id::text IN (SELECT output->>'executionId' FROM fw_workflow_steps AS steps
@@ -199,7 +200,7 @@ def _counts(write: Write) -> bool:
 
 
 async def _settle(connection: Any, writes: Sequence[Write]) -> None:
-    ends = await connection.fetchrow(SETTLE, *_columns([_end(write) for write in writes]))
+    ends = await connection.fetchrow(SETTLE, *_columns([(*_end(write), write.progressed) for write in writes]))
     if ends["over"]:
         await connection.execute(ARCHIVE, ends["messages"])
         await connection.execute(FORGET_WAITS, ends["over"])

@@ -49,7 +49,6 @@ def execution_of(
         total_attempts=row["total_attempts"],
         crash_count=row["crash_count"],
         cancel_requested=row["cancel_requested"],
-        deadline_at=row["deadline_at"],
         trace=row["trace"],
         parent_id=row["parent_id"],
         records=records,
