@@ -50,8 +50,8 @@ CROSS JOIN LATERAL (
        WHERE other.organization_id = {organization}.organization_id AND status = 'running' AND other.ready_at > now()
       ) AS running
 """
-# $1 free slots, $2 where the last turn ended. Who may have no more than a few claims' worth is claimed for by one worker
-# at a time: two that count at the same time would not count each other's.
+# $1 free slots, $2 where the last turn ended. For an organisation that is near its cap one worker claims at a
+# time: two that count at the same time would not count each other's.
 READY = f"""
 {RING}
 SELECT organization_id, seconds, batch, most
