@@ -26,7 +26,7 @@ from workflow_worker.store.children import ChildStore
 from workflow_worker.store.claims import ClaimStore
 from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
-from workflow_worker.store.ledger import LedgerStore
+from workflow_worker.store.ledger import HOLD_AT_MOST, LedgerStore
 from workflow_worker.store.presence import PresenceStore
 from workflow_worker.store.upkeep import UpkeepStore
 from workflow_worker.turn import Turn
@@ -184,7 +184,7 @@ async def engine(
             return await opened.enter_async_context(Database(url, **settings))
 
         claims = ClaimStore(await database(settings=BY_INDEX, listener=Listener(HINTS, hinted.set)), name)
-        ledger_store = LedgerStore(await database(settings=BY_INDEX), name)
+        ledger_store = LedgerStore(await database(settings={**BY_INDEX, **HOLD_AT_MOST}), name)
         leases = Leases(LeaseStore(await database(settings=BY_INDEX)), every_seconds=0.1)
         reads, background = await database(settings=BY_INDEX), await database()
         definitions = DefinitionStore(reads)

@@ -270,3 +270,35 @@ async def test_children_that_end_together_are_told_bit_by_bit(desk: Desk, monkey
     async with engine(desk.url, big_child, parent_of_ten):
         done = await desk.until(await desk.start("parent of ten"), "completed")
     assert done["result"] == "10"
+
+
+async def test_a_person_who_holds_one_execution_holds_up_no_other(desk: Desk) -> None:
+    go_on, begun = asyncio.Event(), asyncio.Event()
+
+    @workflow("slow")
+    async def slow(ctx: WorkflowContext) -> None:
+        await ctx.step("one", wait)
+        await ctx.step("two", wait)
+
+    async def wait(_step: StepCall) -> None:
+        begun.set()
+        await go_on.wait()
+
+    async with engine(desk.url, slow, idle) as worker, desk.connected() as person:
+        held = await desk.start("slow")
+        await begun.wait()
+        await person.execute("BEGIN")
+        await person.execute("UPDATE fw_workflow_executions SET trace = trace WHERE id = $1", held)
+        others = [await desk.start("slow") for _ in range(5)]
+        await desk.soon("SELECT count(*) = 6 FROM fw_workflow_executions WHERE status = 'running'")
+        # Every lease is due, and the person holds one of the rows.
+        for one in worker.leases._held.values():
+            one.renewed_at -= one.execution.visibility_seconds * 0.5
+        await asyncio.wait_for(worker.leases.renew(), 2)
+        assert sum(one.is_due for one in worker.leases._held.values()) == 1
+        go_on.set()
+        for other in others:
+            await desk.until(other, "completed", seconds=10)
+        assert (await desk.execution(held))["status"] == "running"
+        await person.execute("COMMIT")
+        assert (await desk.until(held, "completed"))["crash_count"] == 0

@@ -28,7 +28,7 @@ from workflow_worker.store.claims import ClaimStore
 from workflow_worker.store.cron import CronStore
 from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
-from workflow_worker.store.ledger import LedgerStore
+from workflow_worker.store.ledger import HOLD_AT_MOST, LedgerStore
 from workflow_worker.store.presence import PresenceStore
 from workflow_worker.store.upkeep import UpkeepStore
 from workflow_worker.ticker import Ticker
@@ -66,7 +66,7 @@ class WorkflowWorker(Worker[WorkflowSettings]):
             listener = Listener(HINTS, hinted.set)
             databases = _Databases(
                 claims=await opened.enter_async_context(connection(settings=BY_INDEX, listener=listener)),
-                ledger=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                ledger=await opened.enter_async_context(connection(settings={**BY_INDEX, **HOLD_AT_MOST})),
                 leases=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 reads=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 upkeep=await opened.enter_async_context(connection(command_seconds=UPKEEP_SECONDS)),

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from worker_runtime.postgres import Database
     from workflow_worker.execution import Ending, EventWait, Execution, StepRecord
 
-__all__ = ["LedgerStore", "Standing", "Unwritable", "Write"]
+__all__ = ["HOLD_AT_MOST", "LedgerStore", "RowHeld", "Standing", "Unwritable", "Write"]
 
 # A value that it cannot hold, a rule of the schema: no wait cures that.
 UNWRITABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
+# For the connection: how long a batch waits for a row that is held by somebody else.
+HOLD_AT_MOST = {"lock_timeout": "500"}
 # Instead of a number of seconds.
 FOR_EVER = -1.0
 # The same text is hashed where signals are sent: see fw_workflow_signal().
@@ -114,6 +116,10 @@ SELECT fw_workflow_wake(array_agg(DISTINCT execution.id)) FROM fw_workflow_execu
 """
 
 
+class RowHeld(Exception):
+    """Somebody else, a person perhaps, holds a row of the batch: nothing of it was written."""
+
+
 class Unwritable(Exception):
     """PostgreSQL refuses to hold something that an execution wants to keep. Names the kind of error."""
 
@@ -130,10 +136,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How an execution stands, as of a write that counted."""
+    """How an execution stands, as of a write that counted. `renewed`: unless somebody else holds its row."""
 
     cancel_requested: bool
     may_go_on: bool
+    renewed: bool = True
 
 
 class LedgerStore:
@@ -146,11 +153,13 @@ class LedgerStore:
     async def write(self, writes: Sequence[Write]) -> list[Standing | None]:
         """Write what still may be written; `None` in the place of a write whose lease is lost.
 
-        Raises `Unwritable` when PostgreSQL refuses one of them, whoever asks and whenever.
+        Raises `Unwritable` when PostgreSQL refuses one of them, whoever asks and whenever, and `RowHeld`.
         """
         try:
             return await self._written(writes)
         except DatabaseUnavailable as error:
+            if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                raise RowHeld from error
             if isinstance(error.__cause__, UNWRITABLE):
                 raise Unwritable(type(error.__cause__).__name__) from error
             raise
