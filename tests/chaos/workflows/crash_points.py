@@ -65,7 +65,7 @@ def claimed() -> None:
             die()
         return returned
 
-    ClaimStore.claim = claim  # type: ignore[method-assign,assignment]
+    ClaimStore.claim = claim  # type: ignore[method-assign]
 
 
 def amid_writing(matters: Callable[[Sequence[Write]], object]) -> None:

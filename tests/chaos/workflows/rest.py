@@ -46,9 +46,6 @@ def come_to_rest(database_url: str, within: float) -> None:
 def what_is_left(database_url: str, redis_url: str, surprises: Sequence[str] = ()) -> Remains:
     """Collect what the verdict asks of the servers."""
     with redis.Redis.from_url(redis_url) as server:
-        jobs: Counter[str] = Counter(
-            key.decode().rpartition(":")[2] for key in server.scan_iter(f"{QUEUE}:????????-*", count=1000)
-        )
         listed: Counter[str] = Counter(
             job.decode() for part in ("wait", "active") for job in server.lrange(f"{QUEUE}:{part}", 0, -1)
         )
@@ -60,7 +57,7 @@ def what_is_left(database_url: str, redis_url: str, surprises: Sequence[str] = (
         turns=made(Turn, database_url, TURNS),
         strangers=[" ".join(map(str, row)) for row in asked(database_url, STRANGERS)],
         messages=[str(row[0]) for row in asked(database_url, MESSAGES)],
-        jobs=listed or jobs,
+        jobs=listed,
         waits=int(asked(database_url, WAITS)[0][0]),
         at_work=int(asked(database_url, AT_WORK)[0][0]),
         surprises=surprises,

@@ -24,7 +24,7 @@ SEND_AGAIN = """
 SELECT pgmq.send('workflow_execution_queue', message - 'source'),
        pgmq.send('workflow_execution_queue', message),
        pgmq.set_vt('workflow_execution_queue', msg_id, 0)
-  FROM (SELECT msg_id, message FROM pgmq.q_workflow_execution_queue ORDER BY random() LIMIT 10) AS some
+  FROM (SELECT msg_id, message FROM pgmq.q_workflow_execution_queue ORDER BY random() LIMIT 10) AS those
 """
 BUSY = """
 SELECT organization_id FROM fw_workflow_executions

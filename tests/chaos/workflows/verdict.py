@@ -197,9 +197,9 @@ def effects_happen_once(case: Case) -> None:
             case.verdict.say(3, f"{execution}: {step} had an effect, and there is no such execution")
     for row in case.rows.values():
         planned = KINDS[row.workflow].effects
-        if missing := [step for step in planned if (row.id, step) not in case.effects]:
-            if row.status == "completed":
-                case.verdict.say(3, f"{row.id} ({row.workflow}) is completed without {missing}")
+        missing = [step for step in planned if (row.id, step) not in case.effects]
+        if missing and row.status == "completed":
+            case.verdict.say(3, f"{row.id} ({row.workflow}) is completed without {missing}")
         for record in case.records[row.id]:
             if record.kind in ("http", "step") and record.status == "completed" and record.step in missing:
                 case.verdict.say(3, f"{row.id}: {record.step} is completed and had no effect")
