@@ -14,7 +14,7 @@ from workflow_worker.execution import Completed, Failing, Suspended
 from workflow_worker.leases import Leases
 from workflow_worker.store import claims, upkeep
 from workflow_worker.store.children import ChildStore
-from workflow_worker.store.claims import ClaimStore
+from workflow_worker.store.claims import Claims, ClaimStore
 from workflow_worker.store.leases import LeaseStore
 from workflow_worker.store.ledger import LedgerStore
 from workflow_worker.upkeep import Upkeep
@@ -144,6 +144,16 @@ def prepare(point: str) -> None:
     raise ValueError(point)
 
 
+def wait_at_the_gate(gate: str) -> None:
+    """Claim nothing until that file is there: a worker is started ahead of its turn."""
+    original = ClaimStore.claim
+
+    async def claim(self: ClaimStore, *arguments: Any, **named: Any) -> Claims:
+        return await original(self, *arguments, **named) if os.access(gate, os.F_OK) else Claims((), "")
+
+    ClaimStore.claim = claim  # type: ignore[method-assign]
+
+
 def make_haste() -> None:
     """Look after leases and messages more often than every second and every half minute."""
     quicken(Leases, every_seconds=0.2)
@@ -157,5 +167,7 @@ def lay_out() -> None:
         make_haste()
     if point := os.environ.get("CHAOS_CRASH_AT"):
         prepare(point)
+    if gate := os.environ.get("CHAOS_GATE"):
+        wait_at_the_gate(gate)
     if hours := os.environ.get("CHAOS_CLOCK_HOURS"):
         step_clock_when_told(float(hours) * HOUR)

@@ -11,7 +11,7 @@ import psycopg
 from chaos.fleet import TESTS
 from chaos.place import Place
 from chaos.workflows.audit import AUDIT
-from chaos.workflows.plans import save, settle_in
+from chaos.workflows.plans import NO_LEAST_LEASE, save, settle_in
 from worker_suite import wait_for
 
 if TYPE_CHECKING:
@@ -38,7 +38,13 @@ class Ground(Place):
         self.receiver = receiver
         with psycopg.connect(self.database_url) as connection:
             connection.execute(AUDIT)
-            settle_in(connection, [ORG], LEASE_SECONDS)
+            connection.execute(NO_LEAST_LEASE)
+        self.settle(ORG)
+
+    def settle(self, organization: str) -> None:
+        """Have another organisation, with every rule."""
+        with psycopg.connect(self.database_url) as connection:
+            settle_in(connection, [organization], LEASE_SECONDS)
 
     def rule(self, name: str, *steps: dict[str, Any], organization: str = ORG) -> None:
         """Save a rule of these steps."""

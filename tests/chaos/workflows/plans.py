@@ -118,8 +118,6 @@ def uuid_of(chance: Random) -> UUID:
 
 def settle_in(connection: psycopg.Connection[Any], organizations: list[str], lease_seconds: int) -> None:
     """Enable organisations, each with every rule."""
-    if lease_seconds < 30:
-        connection.execute(NO_LEAST_LEASE)
     for organization in organizations:
         connection.execute(ENABLE, (organization, lease_seconds))
         for name, steps in DEFINITIONS.items():

@@ -16,7 +16,7 @@ from chaos.history import Pen, read
 from chaos.rest import asked
 from chaos.workflows.audit import AUDIT
 from chaos.workflows.ground import SETTINGS
-from chaos.workflows.plans import settle_in
+from chaos.workflows.plans import NO_LEAST_LEASE, settle_in
 from chaos.workflows.receiver import receiver
 from chaos.workflows.rest import come_to_rest, what_is_left
 from chaos.workflows.starters import Starter
@@ -39,6 +39,7 @@ WORKERS = 3
 STARTERS = 2
 ORGANIZATIONS = 50
 MOST_UNDER_WAY = 150
+LEAST_LEASE_SECONDS = 30
 UNDER_WAY = """
 SELECT count(*) FROM fw_workflow_executions WHERE status IN ('queued', 'running', 'waiting', 'retry_pending')
 """
@@ -79,6 +80,8 @@ def prepare(postgres: PostgresServer, scene: Scene) -> None:
     migrate(postgres.url, log.info)
     with psycopg.connect(postgres.url) as connection:
         connection.execute(AUDIT)
+        if scene.lease_seconds < LEAST_LEASE_SECONDS:
+            connection.execute(NO_LEAST_LEASE)
         settle_in(connection, [f"org-{number}" for number in range(ORGANIZATIONS)], scene.lease_seconds)
 
 

@@ -123,7 +123,8 @@ class Case:
         self.asked: dict[tuple[str, str], list[Entry]] = defaultdict(list)
         self.effects: dict[tuple[str, str], list[str]] = defaultdict(list)
         for entry in history:
-            self.told[entry.what].add(entry.event)
+            if entry.event:
+                self.told[entry.what].add(entry.event)
             if entry.what == "asked":
                 self.asked[entry.event, entry.handler].append(entry)
             elif entry.what == "effect":
