@@ -78,8 +78,8 @@ POINTS: dict[str, Outcome] = {
 }
 # Of the three places around each commit the one where most is at stake; CHAOS_POINTS=all kills at every place.
 USUAL = {
-    *("claim committed", "after the effect", "step uncommitted", "retry uncommitted", "after the job"),
-    *("after the child", "suspend uncommitted", "complete uncommitted", "bury uncommitted"),
+    *("claim committed", "after the effect", "retry uncommitted"),
+    *("suspend uncommitted", "complete uncommitted", "bury uncommitted"),
 }
 CHOSEN = {point: one for point, one in POINTS.items() if point in USUAL or os.environ.get("CHAOS_POINTS") == "all"}
 SWITCH_ON = "UPDATE fw_module_settings SET fw_execution_worker_enabled = true WHERE organization_id LIKE %s"
