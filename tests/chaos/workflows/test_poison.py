@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chaos.workflows.ground import Ground
     from worker_suite import Process
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 NEIGHBOURS = 4
 OVER = "SELECT count(*) FROM fw_workflow_executions WHERE status IN ('completed', 'failed', 'cancelled')"
 DEAD = "SELECT message FROM pgmq.q_workflow_dlq"
@@ -28,7 +28,7 @@ def kept_up(ground: Ground, worker: Process, executions: int) -> None:
             worker.restart()
         return ground.asked(OVER) == [(executions,)]
 
-    wait_for(is_over, 80, "the end of all executions")
+    wait_for(is_over, 180, "the end of all executions")
 
 
 def test_what_kills_its_process_is_quarantined_and_its_neighbours_are_not(ground: Ground) -> None:
@@ -59,7 +59,7 @@ def test_what_blocks_its_process_longer_than_its_lease_takes_nothing_from_others
     others = [ground.start("neighbour") for _ in range(NEIGHBOURS)]
     ground.worker()
     ground.worker()
-    row = ground.until(blocking, "failed", "completed", within=80)
+    row = ground.until(blocking, "failed", "completed", within=150)
     for other in others:
         found = ground.until(other, "completed", "failed")
         assert (found["status"], found["total_attempts"]) == ("completed", 1), found["last_error"]

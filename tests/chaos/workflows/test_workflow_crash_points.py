@@ -22,7 +22,7 @@ from worker_suite import Process, wait_for
 if TYPE_CHECKING:
     from chaos.workflows.ground import Ground
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 STEPS = ("first", "flaky", "last", "child's first", "child's last")
 WHOLE = [
     http("first"),
@@ -95,7 +95,7 @@ def test_another_worker_goes_on_where_one_was_killed(ground: Ground) -> None:
     kill_at_all(ground)
     ground.change(SWITCH_ON, "%")
     ground.worker()
-    wait_for(lambda: ground.asked(OVER) == [(0,)], 60, "the end of all executions")
+    wait_for(lambda: ground.asked(OVER) == [(0,)], 120, "the end of all executions")
     found = {point: outcome_of(ground, execution, CHOSEN[point].rule) for point, execution in executions.items()}
     assert found == CHOSEN
     assert ground.asked(STRANGERS) == []
