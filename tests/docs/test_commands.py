@@ -29,7 +29,7 @@ MOST_MANUAL_BLOCKS = 2
 SILENT = ("redis-cli ZRANGE", "intelliflow migrate")
 # These stop all workers and end all executions: test_workflow_sql_pages.py gives each section a database of its own.
 OWN_DATABASE = {"docs/operations/runbooks/workflow-runbook.md", "docs/operations/workflow-admin-guide.md"}
-USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102}
+USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102, "workflow-worker": 3103}
 
 pytestmark = [pytest.mark.needs("curl", "jq", "bash"), pytest.mark.timeout(240)]
 

@@ -85,7 +85,9 @@ class Executions:
             return False
         holders = {turn.held.execution.organization_id for turn in self._turns.values()}
         try:
-            claims = await self._store.claim(free, max(0, self._slots - len(self._turns)), holders, self._cursor)
+            claims = await self._store.claim(
+                free, max(0, self._slots - len(self._turns)), holders, self._cursor, suspect=not self._has_a_suspect
+            )
         except DatabaseUnavailable as outage:
             log.warning("workflow_claim_waits", error=str(outage))
             # They may have more behind them than can be read in time: one at a time goes always.
@@ -97,6 +99,10 @@ class Executions:
             self._begin(execution)
         self._presence.claimed(claims.executions)
         return bool(claims.executions)
+
+    @property
+    def _has_a_suspect(self) -> bool:
+        return any(turn.held.execution.is_suspect for turn in self._turns.values())
 
     def _begin(self, execution: Execution) -> None:
         if execution.crash_count:
