@@ -20,44 +20,57 @@ if TYPE_CHECKING:
 __all__ = ["ClaimStore", "Claims"]
 
 SCHEDULED = "SELECT fw_workflows_scheduled()"
-# From one organisation to the next by the index, however many rows each has; with when its first one is ready.
+# The next organisation that has something to do and may do it: from one that has work to the next that is allowed, and
+# on, so that neither those that are off nor those without work are looked at one by one.
+LEAP = f"""
+SELECT allowed.organization_id, batch, seconds, most,
+       CASE WHEN allowed.organization_id = work.organization_id THEN work.ready_at
+       ELSE (SELECT ready_at FROM fw_workflow_executions AS first
+              WHERE first.organization_id = allowed.organization_id AND {ACTIVE} ORDER BY ready_at LIMIT 1)
+       END AS ready_at
+  FROM (SELECT organization_id, ready_at FROM fw_workflow_executions AS beyond
+         WHERE beyond.organization_id {{beyond}} AND {ACTIVE} ORDER BY organization_id, ready_at LIMIT 1) AS work
+       CROSS JOIN LATERAL (
+       SELECT organization_id, fw_worker_batch_size AS batch, fw_worker_visibility_timeout_seconds AS seconds,
+              fw_worker_max_concurrency AS most
+         FROM fw_module_settings AS settings
+        WHERE settings.organization_id >= work.organization_id AND {ALLOWED} ORDER BY organization_id
+         LIMIT 1) AS allowed
+"""
+# Once round, from where the last turn ended; walked only as far as somebody reads it.
 RING = f"""
-WITH RECURSIVE ring AS (
-    (SELECT organization_id, ready_at FROM fw_workflow_executions
-      WHERE {ACTIVE} ORDER BY organization_id, ready_at LIMIT 1)
-    UNION ALL
-    SELECT next.organization_id, next.ready_at
-      FROM ring CROSS JOIN LATERAL (
-           SELECT organization_id, ready_at FROM fw_workflow_executions AS beyond
-            WHERE {ACTIVE} AND beyond.organization_id > ring.organization_id
-            ORDER BY organization_id, ready_at LIMIT 1) AS next
-), allowed AS (
-    SELECT ring.organization_id, ready_at, batch, seconds, most
-      FROM ring CROSS JOIN LATERAL (
-           SELECT fw_worker_batch_size AS batch, fw_worker_visibility_timeout_seconds AS seconds,
-                  fw_worker_max_concurrency AS most
-             FROM fw_module_settings AS settings
-            WHERE settings.organization_id = ring.organization_id AND {ALLOWED}
-           -- By the index for each, whatever the planner believes of tables that were empty a minute ago.
-           OFFSET 0) AS settings
+WITH RECURSIVE behind AS (
+    ({LEAP.format(beyond="> $4")})
+    UNION ALL SELECT next.* FROM behind CROSS JOIN LATERAL ({LEAP.format(beyond="> behind.organization_id")}) AS next
+), before AS (
+    ({LEAP.format(beyond=">= ''")})
+    UNION ALL SELECT next.* FROM before CROSS JOIN LATERAL ({LEAP.format(beyond="> before.organization_id")}) AS next
+               WHERE before.organization_id <= $4
+), ring AS (
+    SELECT * FROM behind UNION ALL SELECT * FROM before WHERE organization_id <= $4
 )
 """
 # $1 free slots, $2 slots that any organisation may have, $3 organisations that have slots here, $4 where the last turn
-# ended, $5 this worker. Candidates are locked before they are ranked: what another worker is taking is passed over.
+# ended, $5 this worker, $6 whether to look at every organisation though no message is due. Candidates are locked before
+# they are ranked: what another worker is taking is passed over.
 CLAIM = f"""
 {RING}, ready AS (
-    SELECT organization_id, seconds, least(batch, most - running.count) AS room
-      FROM allowed CROSS JOIN LATERAL (
+    SELECT organization_id, seconds, least(batch, most - running.count) AS room,
+           organization_id <> ALL ($3::text[]) AS newcomer
+      FROM ring CROSS JOIN LATERAL (
            SELECT count(*) FROM fw_workflow_executions AS other
-            WHERE other.organization_id = allowed.organization_id AND status = 'running' AND other.ready_at > now()
+            WHERE other.organization_id = ring.organization_id AND status = 'running' AND other.ready_at > now()
            ) AS running
-     WHERE ready_at <= now() AND (SELECT fw_workflows_scheduled())
-     ORDER BY organization_id <= $4, organization_id
+     WHERE ready_at <= now() AND most > running.count
+       AND (SELECT $6 OR EXISTS (SELECT FROM pgmq.q_workflow_execution_queue WHERE vt <= now()))
+       AND (SELECT fw_workflows_scheduled())
 ), near AS (
     SELECT *, ceil($1::float / count(*) OVER ()) AS share
-      FROM (SELECT * FROM ready WHERE room > 0 LIMIT 2 * $1) AS those
+      FROM ((SELECT * FROM ready WHERE $2 > 0 LIMIT 2 * $1)
+            -- However many come before them that have slots here: for those nobody else may have.
+            UNION (SELECT * FROM ready WHERE newcomer LIMIT 2 * $1)) AS those
 ), candidate AS (
-    SELECT near.organization_id, near.seconds, one.*
+    SELECT near.organization_id, near.seconds, near.newcomer, one.*
       FROM near CROSS JOIN LATERAL (
            SELECT id, status, started_at, ready_at FROM fw_workflow_executions AS execution
             WHERE execution.organization_id = near.organization_id AND {ACTIVE} AND execution.ready_at <= now()
@@ -66,12 +79,12 @@ CLAIM = f"""
 ), turn AS (
     SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY ready_at) AS number FROM candidate
 ), place AS (
-    SELECT *, number = 1 AND organization_id <> ALL ($3::text[]) AS newcomer,
-           row_number() OVER (ORDER BY number = 1 AND organization_id <> ALL ($3::text[]) DESC, number,
-                                       organization_id <= $4, organization_id) AS place
+    SELECT *, newcomer AND number = 1 AS first,
+           row_number() OVER (ORDER BY newcomer AND number = 1 DESC, number, organization_id <= $4, organization_id)
+           AS place
       FROM turn
 ), chosen AS (
-    SELECT * FROM place WHERE place <= $1 AND (newcomer OR place <= $2)
+    SELECT * FROM place WHERE place <= $1 AND (first OR place <= $2)
 ), claimed AS (
     UPDATE fw_workflow_executions AS execution
        SET status = 'running', lease_token = lease_token + 1, lease_owner = $5, heartbeat_at = now(),
@@ -90,7 +103,6 @@ SELECT id, organization_id, rule_id, rule_version, workflow, workflow_version, i
        trace, lease_token, seconds AS visibility_seconds, fresh
   FROM claimed
 """
-SOONEST = f"{RING} SELECT extract(epoch FROM min(ready_at) - now())::float FROM allowed WHERE ready_at < 'infinity'"
 # What was completed in any round is not done again; failures count in their own round.
 RECORDS = """
 SELECT execution_id, step, kind, steps.status, output, steps.started_at, finished_at, attempt, error
@@ -130,20 +142,19 @@ class ClaimStore:
         self._database = database
         self._worker = worker
 
-    async def claim(self, free: int, for_any: int, holders: Collection[str], cursor: str) -> Claims:
-        """Take up to `free` executions; beyond `for_any` only of organisations that are not among `holders`."""
+    async def claim(
+        self, free: int, for_any: int, holders: Collection[str], cursor: str, *, look: bool = True
+    ) -> Claims:
+        """Take up to `free` executions; beyond `for_any` only of organisations that are not among `holders`.
+
+        Without `look` a message has to be due, as it is for whatever is ready, unless somebody has purged the queue.
+        """
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(CLAIM, free, for_any, list(holders), cursor, self._worker)
+            rows = await connection.fetch(CLAIM, free, for_any, list(holders), cursor, self._worker, look)
             going_on = [row["id"] for row in rows if not row["fresh"]]
             past = await _past(connection, going_on) if going_on else _Past()
         executions = [past.execution(row) for row in rows]
         return Claims(executions, _last_served({row["organization_id"] for row in rows}, cursor))
-
-    async def seconds_until_ready(self) -> float | None:
-        """Return when the next execution is ready, in seconds from now; `None` for never."""
-        async with self._database.connected() as connection:
-            seconds: float | None = await connection.fetchval(SOONEST)
-        return seconds
 
     async def is_scheduled(self) -> bool:
         """Tell whether the job `process-workflow-queue` is scheduled and active."""
