@@ -237,6 +237,17 @@ CREATE FUNCTION fw_workflow_archive(msg_ids bigint[]) RETURNS void LANGUAGE sql 
     SELECT msg_id, read_ct, enqueued_at, vt, message FROM gone ON CONFLICT DO NOTHING
 $$;
 
+-- How many more an organisation may have at work. Only one worker may ask at a time, and until its claim is committed:
+-- to all others there is no room. Asked anew, since the claim's own snapshot may be older than the lock.
+CREATE FUNCTION fw_workflow_room(organization text, most integer) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended(organization, 4602519831)) THEN
+        RETURN 0;
+    END IF;
+    RETURN most - (SELECT count(*) FROM fw_workflow_executions
+                    WHERE organization_id = organization AND status = 'running' AND ready_at > clock_timestamp());
+END $$;
+
 -- Lets executions that wait go on now.
 CREATE FUNCTION fw_workflow_wake(execution_ids uuid[]) RETURNS void LANGUAGE sql AS $$
     WITH woken AS (

@@ -55,13 +55,15 @@ WITH RECURSIVE behind AS (
 # they are ranked: what another worker is taking is passed over.
 CLAIM = f"""
 {RING}, ready AS (
-    SELECT organization_id, seconds, least(batch, most - running.count) AS room,
-           organization_id <> ALL ($3::text[]) AS newcomer
+    SELECT organization_id, seconds, least(batch, free.room) AS room, organization_id <> ALL ($3::text[]) AS newcomer
       FROM ring CROSS JOIN LATERAL (
            SELECT count(*) FROM fw_workflow_executions AS other
             WHERE other.organization_id = ring.organization_id AND status = 'running' AND other.ready_at > now()
-           ) AS running
-     WHERE ready_at <= now() AND most > running.count
+           ) AS running CROSS JOIN LATERAL (
+           -- Near the limit, what other workers are claiming now counts.
+           SELECT CASE WHEN most - running.count >= 4 * batch OR most <= running.count THEN most - running.count
+                  ELSE fw_workflow_room(organization_id, most) END AS room OFFSET 0) AS free
+     WHERE ready_at <= now() AND free.room > 0
        AND (SELECT $6 OR EXISTS (SELECT FROM pgmq.q_workflow_execution_queue WHERE vt <= now()))
        AND (SELECT fw_workflows_scheduled())
 ), near AS (

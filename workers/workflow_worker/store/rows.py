@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTIVE", "ALLOWED", "ROW_BY_ROW", "execution_of", "record_of"]
 
-# What a worker asks is about a few rows of tables that may hold millions, and the planner knows what they held some time
+# What a worker asks is about a few rows of tables that may hold millions; the planner knows what they held some time
 # ago. A merge or a hash reads a table from end to end: with a million rows one claim took seven seconds.
 ROW_BY_ROW = {
     **BY_INDEX,
