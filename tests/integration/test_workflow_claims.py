@@ -8,8 +8,7 @@ import pytest
 
 from worker_runtime.postgres import Database
 from workflow_harness import Desk
-from workflow_worker.store.claims import CLAIM
-from workflow_worker.store.rows import ROW_BY_ROW
+from workflow_worker.store.claims import CLAIM, CLAIMING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +59,7 @@ async def desk(database_url: str) -> Desk:
 
 @pytest.fixture
 async def meter(desk: Desk) -> AsyncIterator[Meter]:
-    async with Database(desk.url, settings=ROW_BY_ROW) as database:
+    async with Database(desk.url, settings=CLAIMING) as database:
         yield Meter(database)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workflow_worker.execution import ChildEnd, Delivery
-from workflow_worker.store.rows import ACTIVE, ALLOWED, execution_of, record_of
+from workflow_worker.store.rows import ACTIVE, ALLOWED, ROW_BY_ROW, execution_of, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from worker_runtime.postgres import Database
     from workflow_worker.execution import Execution, StepRecord
 
-__all__ = ["ClaimStore", "Claims"]
+__all__ = ["CLAIMING", "ClaimStore", "Claims"]
+
+# What a claim wants in order has an index in that order, and no other will do: of two that begin with the organisation
+# the planner, which believes the table to be nearly empty, took the one that made it read the whole backlog to sort it.
+CLAIMING = {**ROW_BY_ROW, "enable_sort": "off"}
 
 SCHEDULED = "SELECT fw_workflows_scheduled()"
 # The next organisation that has something to do and may do it: from one that has work to the next that is allowed, and

@@ -19,8 +19,6 @@ ROW_BY_ROW = {
     **BY_INDEX,
     "enable_mergejoin": "off",
     "enable_hashjoin": "off",
-    # What is wanted in order has an index in that order.
-    "enable_sort": "off",
     # Planning a claim takes longer than most claims do.
     "plan_cache_mode": "force_generic_plan",
 }
