@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from worker_runtime.loops import StopSignal
 from worker_runtime.metrics import Metrics
-from worker_runtime.postgres import Database, Listener
+from worker_runtime.postgres import BY_INDEX, Database, Listener
 from worker_runtime.workflow_metrics import WorkflowMetrics
 from workflow_worker.executions import Executions
 from workflow_worker.leases import Leases
@@ -28,7 +28,6 @@ from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
 from workflow_worker.store.ledger import LedgerStore
 from workflow_worker.store.presence import PresenceStore
-from workflow_worker.store.rows import ROW_BY_ROW
 from workflow_worker.store.upkeep import UpkeepStore
 from workflow_worker.turn import Turn
 from workflow_worker.upkeep import Upkeep
@@ -185,9 +184,9 @@ async def engine(
             return await opened.enter_async_context(Database(url, **settings))
 
         claims = ClaimStore(await database(settings=CLAIMING, listener=Listener(HINTS, hinted.set)), name)
-        ledger_store = LedgerStore(await database(settings=ROW_BY_ROW), name)
-        leases = Leases(LeaseStore(await database(settings=ROW_BY_ROW)), every_seconds=0.1)
-        reads, background = await database(settings=ROW_BY_ROW), await database()
+        ledger_store = LedgerStore(await database(settings=BY_INDEX), name)
+        leases = Leases(LeaseStore(await database(settings=BY_INDEX)), every_seconds=0.1)
+        reads, background = await database(settings=BY_INDEX), await database()
         definitions = DefinitionStore(reads)
         await definitions.announce(registry.workflows)
         programs = Programs(definitions, registry, cast("Services", services))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from worker_runtime.egress import egress
-from worker_runtime.postgres import Database, Listener, require_postgres
+from worker_runtime.postgres import BY_INDEX, Database, Listener, require_postgres
 from worker_runtime.postgres.start import until_answered
 from worker_runtime.worker import Worker
 from workflow_worker.execution import ATTEMPTS
@@ -29,7 +29,6 @@ from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
 from workflow_worker.store.ledger import LedgerStore
 from workflow_worker.store.presence import PresenceStore
-from workflow_worker.store.rows import ROW_BY_ROW
 from workflow_worker.store.upkeep import UpkeepStore
 from workflow_worker.ticker import Ticker
 from workflow_worker.turn import Turn
@@ -66,9 +65,9 @@ class WorkflowWorker(Worker[WorkflowSettings]):
             listener = Listener(HINTS, hinted.set)
             databases = _Databases(
                 claims=await opened.enter_async_context(connection(settings=CLAIMING, listener=listener)),
-                ledger=await opened.enter_async_context(connection(settings=ROW_BY_ROW)),
-                leases=await opened.enter_async_context(connection(settings=ROW_BY_ROW)),
-                reads=await opened.enter_async_context(connection(settings=ROW_BY_ROW)),
+                ledger=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                leases=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                reads=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 upkeep=await opened.enter_async_context(connection(command_seconds=UPKEEP_SECONDS)),
             )
             registry, definitions = settings.registry(), DefinitionStore(databases.reads)
