@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from worker_runtime import metric_catalogue as catalogue
@@ -22,6 +23,9 @@ class WorkflowMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._steps = catalogue.WORKFLOW_STEPS.register(registry)
         self._duration = catalogue.WORKFLOW_STEP_DURATION.register(registry)
+        # Looking a series up takes longer than counting.
+        self._counter = functools.cache(self._steps.labels)
+        self._timer = functools.cache(self._duration.labels)
         self._swept = catalogue.WORKFLOW_SWEPT.register(registry)
         self.purged = catalogue.WORKFLOW_PURGED.register(registry)
         for what in SWEEPS:
@@ -40,8 +44,8 @@ class WorkflowMetrics:
 
     def step(self, kind: str, status: str, seconds: float) -> None:
         """Count a try of a step."""
-        self._steps.labels(kind, status).inc()
-        self._duration.labels(kind).observe(seconds)
+        self._counter(kind, status).inc()
+        self._timer(kind).observe(seconds)
 
     def swept(self, resent: int, strays: int, unknown: int, woken: int) -> None:
         """Count messages that were missing, those that were nobody's, and executions that were left waiting."""

@@ -365,6 +365,19 @@ class TestTurns:
             gates["open"].set()
             await desk.soon("SELECT count(*) = 6 FROM fw_workflow_executions WHERE status = 'completed'")
 
+    async def test_that_slot_is_found_behind_many_that_have_theirs(self, desk: Desk) -> None:
+        large = [f"large-{number}" for number in range(6)]
+        await desk.enable("large-0-small", *large)
+        async with engine(desk.url, gated, one_step, slots=10, run=False) as running:
+            for organisation in large:
+                await desk.rows("SELECT fw_workflow_start($1, 'gated', '{}') FROM generate_series(1, 20)", organisation)
+            running.run()
+            await begun()
+            await desk.soon("SELECT count(*) = 10 FROM fw_workflow_executions WHERE status = 'running'")
+            for _ in range(3):
+                await desk.until(await desk.start("one", organisation="large-0-small"), "completed", seconds=5)
+            assert effects["a"] == 10
+
     async def test_no_organisation_has_more_at_work_than_it_may(self, desk: Desk) -> None:
         await desk.rows("UPDATE fw_module_settings SET fw_worker_max_concurrency = 2")
         async with engine(desk.url, gated), engine(desk.url, gated, name="worker-2"):

@@ -335,7 +335,9 @@ def as_json(value: Any) -> Any:
         text = json.dumps(value, allow_nan=False)
         if len(text) > MOST_OUTPUT_BYTES:
             raise PermanentError("RESULT_TOO_LARGE", f"{len(text)} bytes, and {MOST_OUTPUT_BYTES} are kept")
-        return storable_json(json.loads(text))
+        value = json.loads(text)
+        # What PostgreSQL's text cannot hold, JSON writes as an escape.
+        return storable_json(value) if "\\u" in text else value
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError("RESULT_NOT_JSON", f"{type(value).__name__} is not JSON, or holds what is not") from error
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workflow_worker.execution import Execution
     from workflow_worker.leases import Leases
     from workflow_worker.presence import Presence
-    from workflow_worker.store.claims import ClaimStore
+    from workflow_worker.store.claims import Claims, ClaimStore
     from workflow_worker.turn import Turn
 
 __all__ = ["Executions"]
@@ -32,7 +32,8 @@ log = structlog.get_logger()
 
 # Beyond its slots a worker has some more for organisations of which nothing runs here: none waits for another's work.
 NEWCOMERS_PART = 5
-LONGEST_REST_SECONDS = 60.0
+# The queue says when something is due. That it may have been purged is no reason to walk all organisations each time.
+LOOK_SECONDS = 1.0
 
 
 class Executions:
@@ -66,6 +67,7 @@ class Executions:
         self._hinted = hinted
         self._cursor = ""
         self._most_at_once = self._most
+        self._looked_at = float("-inf")
         self._turns: dict[asyncio.Task[None], Turn] = {}
         metrics.in_flight.set_function(lambda: len(self._turns))
 
@@ -83,11 +85,8 @@ class Executions:
         free = min(self._most - len(self._turns), self._most_at_once)
         if free <= 0:
             return False
-        holders = {turn.held.execution.organization_id for turn in self._turns.values()}
         try:
-            claims = await self._store.claim(
-                free, max(0, self._slots - len(self._turns)), holders, self._cursor, suspect=not self._has_a_suspect
-            )
+            claims = await self._claims(free)
         except DatabaseUnavailable as outage:
             log.warning("workflow_claim_waits", error=str(outage))
             # They may have more behind them than can be read in time: one at a time goes always.
@@ -103,6 +102,18 @@ class Executions:
     @property
     def _has_a_suspect(self) -> bool:
         return any(turn.held.execution.is_suspect for turn in self._turns.values())
+
+    async def _claims(self, free: int) -> Claims:
+        holders = {turn.held.execution.organization_id for turn in self._turns.values()}
+        for_any = max(0, self._slots - len(self._turns))
+        now = time.monotonic()
+        look = now - self._looked_at >= LOOK_SECONDS
+        claims = await self._store.claim(
+            free, for_any, holders, self._cursor, look=look, suspect=not self._has_a_suspect
+        )
+        if look:
+            self._looked_at = now
+        return claims
 
     def _begin(self, execution: Execution) -> None:
         if execution.crash_count:

@@ -24,7 +24,7 @@ from workflow_worker.steps import STEPS
 from workflow_worker.steps.http_reply import MOST_BODY_BYTES
 from workflow_worker.steps.step import Services
 from workflow_worker.store.children import ChildStore
-from workflow_worker.store.claims import ClaimStore
+from workflow_worker.store.claims import CLAIMING, ClaimStore
 from workflow_worker.store.cron import CronStore
 from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
@@ -65,7 +65,7 @@ class WorkflowWorker(Worker[WorkflowSettings]):
             await require_postgres(runtime, await opened.enter_async_context(connection()))
             listener = Listener(HINTS, hinted.set)
             databases = _Databases(
-                claims=await opened.enter_async_context(connection(settings=BY_INDEX, listener=listener)),
+                claims=await opened.enter_async_context(connection(settings=CLAIMING, listener=listener)),
                 ledger=await opened.enter_async_context(connection(settings={**BY_INDEX, **HOLD_AT_MOST})),
                 leases=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 reads=await opened.enter_async_context(connection(settings=BY_INDEX)),

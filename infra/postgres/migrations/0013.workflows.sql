@@ -28,6 +28,10 @@ ALTER TABLE fw_module_settings
 -- It is written every second an organisation has work, to the same few rows.
 ALTER TABLE fw_module_settings SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- Those that may run, so that claims pass over all others at once, however many they are.
+CREATE INDEX fw_module_settings_allowed ON fw_module_settings (organization_id)
+ WHERE fw_execution_worker_enabled AND fw_worker_paused_at IS NULL;
+
 -- What an organisation has defined. A version never changes; a running execution stays with its own.
 CREATE TABLE fw_workflow_rules (
     id                  uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),

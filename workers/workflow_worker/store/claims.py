@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workflow_worker.execution import MOST_CRASHES, ChildEnd, Delivery
-from workflow_worker.store.rows import ACTIVE, ALLOWED, UNREADABLE, execution_of, record_of
+from workflow_worker.store.rows import ACTIVE, ALLOWED, ROW_BY_ROW, UNREADABLE, execution_of, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,31 +18,43 @@ if TYPE_CHECKING:
     from worker_runtime.postgres import Database
     from workflow_worker.execution import Execution, StepRecord
 
-__all__ = ["ClaimStore", "Claims"]
+__all__ = ["CLAIMING", "ClaimStore", "Claims"]
+
+# What a claim wants in order has an index in that order, and no other will do: of two that begin with the organisation
+# the planner, which believes the table to be nearly empty, took the one that made it read the whole backlog to sort it.
+CLAIMING = {**ROW_BY_ROW, "enable_sort": "off"}
 
 # So many workers may claim for an organisation at the same moment.
 CLAIMS_AT_ONCE = 20
 ASIDE_SECONDS = 0.5
-# From one organisation to the next by the index, however many rows each has; with when its first one is ready.
+# The next organisation that has something to do and may do it: from one that has work to the next that is allowed, and
+# on, so that neither those that are off nor those without work are looked at one by one.
+LEAP = f"""
+SELECT allowed.organization_id, batch, seconds, most,
+       CASE WHEN allowed.organization_id = work.organization_id THEN work.ready_at
+       ELSE (SELECT ready_at FROM fw_workflow_executions AS first
+              WHERE first.organization_id = allowed.organization_id AND {ACTIVE} ORDER BY ready_at LIMIT 1)
+       END AS ready_at
+  FROM (SELECT organization_id, ready_at FROM fw_workflow_executions AS beyond
+         WHERE beyond.organization_id {{beyond}} AND {ACTIVE} ORDER BY organization_id, ready_at LIMIT 1) AS work
+       CROSS JOIN LATERAL (
+       SELECT organization_id, fw_worker_batch_size AS batch, fw_worker_visibility_timeout_seconds AS seconds,
+              fw_worker_max_concurrency AS most
+         FROM fw_module_settings AS settings
+        WHERE settings.organization_id >= work.organization_id AND {ALLOWED} ORDER BY organization_id
+         LIMIT 1) AS allowed
+"""
+# Once round, from where the last turn ended; walked only as far as somebody reads it.
 RING = f"""
-WITH RECURSIVE ring AS (
-    (SELECT organization_id, ready_at FROM fw_workflow_executions
-      WHERE {ACTIVE} ORDER BY organization_id, ready_at LIMIT 1)
-    UNION ALL
-    SELECT next.organization_id, next.ready_at
-      FROM ring CROSS JOIN LATERAL (
-           SELECT organization_id, ready_at FROM fw_workflow_executions AS beyond
-            WHERE {ACTIVE} AND beyond.organization_id > ring.organization_id
-            ORDER BY organization_id, ready_at LIMIT 1) AS next
-), allowed AS (
-    SELECT ring.organization_id, ready_at, batch, seconds, most
-      FROM ring CROSS JOIN LATERAL (
-           SELECT fw_worker_batch_size AS batch, fw_worker_visibility_timeout_seconds AS seconds,
-                  fw_worker_max_concurrency AS most
-             FROM fw_module_settings AS settings
-            WHERE settings.organization_id = ring.organization_id AND {ALLOWED}
-           -- By the index for each, whatever the planner believes of tables that were empty a minute ago.
-           OFFSET 0) AS settings
+WITH RECURSIVE behind AS (
+    ({LEAP.format(beyond="> $4")})
+    UNION ALL SELECT next.* FROM behind CROSS JOIN LATERAL ({LEAP.format(beyond="> behind.organization_id")}) AS next
+), before AS (
+    ({LEAP.format(beyond=">= ''")})
+    UNION ALL SELECT next.* FROM before CROSS JOIN LATERAL ({LEAP.format(beyond="> before.organization_id")}) AS next
+               WHERE before.organization_id <= $4
+), ring AS (
+    SELECT * FROM behind UNION ALL SELECT * FROM before WHERE organization_id <= $4
 )
 """
 ROOM = """
@@ -51,14 +63,24 @@ CROSS JOIN LATERAL (
        WHERE other.organization_id = {organization}.organization_id AND status = 'running' AND other.ready_at > now()
       ) AS running
 """
-# $1 free slots, $2 where the last turn ended. For an organisation that is near its cap one worker claims at a
-# time: two that count at the same time would not count each other's.
+# $1 free slots, $2 slots that any organisation may have, $3 organisations that have slots here, $4 where the last turn
+# ended, $5 whether to look at every organisation though no message is due.
+#
+# For an organisation that is near its cap one worker claims at a time: two that count at the same time would not count
+# each other's.
 READY = f"""
-{RING}
-SELECT organization_id, seconds, batch, most
-  FROM (SELECT organization_id, seconds, batch, most, room FROM allowed {ROOM.format(organization="allowed")}
-         WHERE room > 0 AND ready_at <= now() AND (SELECT fw_workflows_scheduled())
-         ORDER BY organization_id <= $2, organization_id LIMIT 2 * $1) AS near
+{RING}, ready AS (
+    SELECT organization_id, seconds, batch, most, room, organization_id <> ALL ($3::text[]) AS newcomer
+      FROM ring {ROOM.format(organization="ring")}
+     WHERE room > 0 AND ready_at <= now()
+       AND (SELECT $5 OR EXISTS (SELECT FROM pgmq.q_workflow_execution_queue WHERE vt <= now()))
+       AND (SELECT fw_workflows_scheduled())
+), near AS (
+    (SELECT * FROM ready WHERE $2 > 0 LIMIT 2 * $1)
+    -- However many come before them that have slots here: for those nobody else may have.
+    UNION (SELECT * FROM ready WHERE newcomer LIMIT 2 * $1)
+)
+SELECT organization_id, seconds, batch, most FROM near
  WHERE room >= {CLAIMS_AT_ONCE} * batch
     OR pg_try_advisory_xact_lock(hashtextextended('claims of ' || organization_id, 4602519830))
 """
@@ -171,17 +193,26 @@ class ClaimStore:
         self._worker = worker
 
     async def claim(
-        self, free: int, for_any: int, holders: Collection[str], cursor: str, *, suspect: bool = True
+        self,
+        free: int,
+        for_any: int,
+        holders: Collection[str],
+        cursor: str,
+        *,
+        look: bool = True,
+        suspect: bool = True,
     ) -> Claims:
         """Take up to `free` executions; beyond `for_any` only of organisations that are not among `holders`.
 
+        Without `look` a message has to be due, as it is for whatever is ready, unless somebody has purged the queue.
         At most one of them is a suspect, and none unless `suspect` says that there is room for one.
         """
+        turn = free, for_any, list(holders), cursor
         async with self._database.transaction() as connection:
-            if not (ready := await connection.fetch(READY, free, cursor)):
+            if not (ready := await connection.fetch(READY, *turn, look)):
                 return Claims([], cursor)
             near = [list(column) for column in zip(*ready, strict=True)]
-            rows = await connection.fetch(CLAIM, free, for_any, list(holders), cursor, self._worker, suspect, *near)
+            rows = await connection.fetch(CLAIM, *turn, self._worker, suspect, *near)
             going_on = [row["id"] for row in rows if not row["fresh"]]
             past = await _past(connection, going_on) if going_on else _Past()
         executions = [past.execution(row) for row in rows]
