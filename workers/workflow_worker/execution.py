@@ -100,7 +100,7 @@ class Execution:
     """What a claim brings: everything needed to go on where the journal ends. Times are the database's.
 
     `records` are oldest first: whatever was completed, and the failures of this round. `deliveries` are by step,
-    `children`, those that have ended, by their ids.
+    `children`, those that have ended, by their ids. `unreadable` says what of it cannot be read, and why.
     """
 
     lease: Lease
@@ -123,6 +123,7 @@ class Execution:
     records: Sequence[StepRecord] = ()
     deliveries: Mapping[str, Delivery] = field(default_factory=dict)
     children: Mapping[str, ChildEnd] = field(default_factory=dict)
+    unreadable: str | None = None
 
     @property
     def id(self) -> UUID:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from worker_runtime.outcome import PermanentError
-from worker_runtime.postgres import DatabaseUnavailable
+from worker_runtime.postgres import DatabaseUnavailable, UnreadableJson
 from workflow_worker.context import PutOff
 from workflow_worker.definition import Definition, DefinitionError, read_definition
 
@@ -70,6 +70,8 @@ class Programs:
             document = await self._store.read(rule_id, version)
         except DatabaseUnavailable as outage:
             raise PutOff(f"PostgreSQL did not answer: {outage}", OUTAGE_SECONDS) from outage
+        except UnreadableJson as error:
+            raise PermanentError("INVALID_DEFINITION", f"it {error}") from error
         if document is None:
             raise PermanentError("INVALID_DEFINITION", f"rule {rule_id} has no version {version}")
         try:

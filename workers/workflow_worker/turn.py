@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid5
 
@@ -19,6 +18,7 @@ from workflow_worker.context import (
     Waiting,
     WorkflowContext,
     as_json,
+    is_cancelled,
 )
 from workflow_worker.execution import (
     Cancelled,
@@ -134,6 +134,8 @@ class Turn:
             return Failing(f"STALLED: the worker that ran it vanished {times} times; it was not run again", None)
         if self._execution.cancel_requested:
             return Cancelled("CANCELLED: on request")
+        if self._execution.unreadable is not None:
+            return Failing(f"UNREADABLE: {self._execution.unreadable}", None)
         if self._execution.deadline_at is not None and self._execution.deadline_at <= self._execution.claimed_at:
             return Failing("DEADLINE_EXCEEDED: it took longer than it may", None)
         return await self._interpreted()
@@ -155,9 +157,11 @@ class Turn:
             return Released(put_off.reason, put_off.seconds)
         except CancelAsked:
             return Cancelled("CANCELLED: on request")
-        except (LeaseLost, Unwinding, asyncio.CancelledError):
+        except (LeaseLost, Unwinding):
             raise
-        except Exception as error:  # noqa: BLE001  a team's code may fail in any way: it is logged and tried again
+        except BaseException as error:  # noqa: BLE001  a team's code may fail in any way: it is logged and tried again
+            if is_cancelled(error):
+                raise
             return self._own_failure(error)
 
     async def _finished(self) -> Ending:
@@ -170,7 +174,7 @@ class Turn:
             log.warning("workflow_journal_has_more", executionId=str(self._execution.id), steps=strangers[:10])
         return Completed(result)
 
-    def _own_failure(self, error: Exception) -> Failing:
+    def _own_failure(self, error: BaseException) -> Failing:
         log.error("workflow_failed", executionId=str(self._execution.id), exc_info=error)
         retry, attempt = StepRetry(), self._context.journal.failures(OWN_CODE) + 1
         sentence, now = f"WORKFLOW_FAILED: {type(error).__name__}", self._context.now()

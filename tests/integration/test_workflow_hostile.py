@@ -1,0 +1,149 @@
+"""Input that is meant to do harm: it fails itself, and nobody beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from workflow_harness import Desk, engine
+from workflow_worker.context import StepCall
+from workflow_worker.execution import StepRetry
+from workflow_worker.registry import workflow
+
+if TYPE_CHECKING:
+    from workflow_worker.context import WorkflowContext
+
+START = "SELECT fw_workflow_start($1, $2, $3::jsonb)"
+SIGNAL = "SELECT fw_workflow_signal($1, $2, $3, $4::jsonb)"
+DEEP = "[" * 3_000 + "]" * 3_000
+DIGITS = "9" * 5_000
+
+
+@pytest.fixture
+async def desk(database_url: str) -> Desk:
+    desk = Desk(database_url)
+    await desk.enable()
+    await desk.enable("neighbour")
+    return desk
+
+
+async def act(step: StepCall) -> str:
+    return step.step
+
+
+@workflow("one")
+async def one(ctx: WorkflowContext) -> Any:
+    return await ctx.step("a", act)
+
+
+@workflow("told")
+async def told(ctx: WorkflowContext) -> Any:
+    return await ctx.wait_event("reply", "replied", "c")
+
+
+@pytest.mark.parametrize("hostile", [DEEP, "[" * 950 + "]" * 950, DIGITS])
+async def test_an_input_that_cannot_be_read_fails_itself_and_nobody_beside_it(desk: Desk, hostile: str) -> None:
+    async with engine(desk.url, one):
+        bad = await desk.value(START, "acme", "one", f'{{"x": {hostile}}}')
+        good = await desk.start("one", organisation="neighbour")
+        assert (await desk.until(bad, "failed"))["last_error"].startswith("UNREADABLE: its input")
+        await desk.until(good, "completed")
+
+
+@pytest.mark.parametrize("hostile", [DEEP, "[" * 950 + "]" * 950, DIGITS, "1" + "0" * 400 + ".5"])
+async def test_a_signal_that_cannot_be_read_fails_who_waits_for_it(desk: Desk, hostile: str) -> None:
+    async with engine(desk.url, one, told):
+        bad = await desk.start("told")
+        await desk.until(bad, "waiting")
+        await desk.value(SIGNAL, "acme", "replied", "c", hostile)
+        good = await desk.start("one", organisation="neighbour")
+        assert "UNREADABLE: the signal of step reply" in (await desk.until(bad, "failed"))["last_error"]
+        await desk.until(good, "completed")
+
+
+class Odd(BaseException):
+    pass
+
+
+async def leaves(_: StepCall) -> Any:
+    sys.exit(3)
+
+
+async def interrupts(_: StepCall) -> Any:
+    raise KeyboardInterrupt
+
+
+async def cancels_itself(_: StepCall) -> Any:
+    raise asyncio.CancelledError
+
+
+async def is_odd(_: StepCall) -> Any:
+    raise Odd
+
+
+async def recurses(step: StepCall) -> Any:
+    return await recurses(step)
+
+
+async def generates(_: StepCall) -> Any:
+    return (number for number in range(3))
+
+
+async def nests(_: StepCall) -> Any:
+    return json.loads("[" * 400 + "]" * 400)
+
+
+async def returns_nul(_: StepCall) -> Any:
+    return {"\0": "\ud800"}
+
+
+HARMFUL = {
+    "SystemExit": leaves,
+    "KeyboardInterrupt": interrupts,
+    "CancelledError": cancels_itself,
+    "Odd": is_odd,
+    "RecursionError": recurses,
+    "RESULT_NOT_JSON: generator": generates,
+    "RESULT_NOT_JSON: it is nested deeper than 200": nests,
+}
+
+
+@workflow("harmful")
+async def harmful(ctx: WorkflowContext) -> Any:
+    does = HARMFUL[ctx.input["harm"]]
+    if ctx.input.get("bare"):
+        return await does(StepCall(ctx.execution_id, ctx.organization_id, "bare", 1))
+    return await ctx.step("a", does, retry=StepRetry(2, (0.0,)))
+
+
+@pytest.mark.parametrize("harm", HARMFUL)
+async def test_code_that_means_to_take_the_worker_with_it_has_only_failed(desk: Desk, harm: str) -> None:
+    async with engine(desk.url, one, harmful):
+        bad = await desk.start("harmful", {"harm": harm})
+        failed = await desk.until(bad, "failed")
+        await desk.until(await desk.start("one", organisation="neighbour"), "completed")
+    assert failed["last_error"].startswith(f"step a: {harm}" if ":" in harm else f"step a: STEP_FAILED: {harm}")
+    assert (failed["crash_count"], failed["total_attempts"]) == (0, 1 if ":" in harm else 2)
+
+
+@pytest.mark.parametrize("harm", ["SystemExit", "KeyboardInterrupt", "CancelledError", "Odd", "RecursionError"])
+async def test_so_has_a_workflow_s_own_code(desk: Desk, harm: str) -> None:
+    async with engine(desk.url, one, harmful):
+        bad = await desk.start("harmful", {"harm": harm, "bare": True})
+        failed = await desk.until(bad, "retry_pending")
+        await desk.until(await desk.start("one", organisation="neighbour"), "completed")
+    assert failed["last_error"] == f"WORKFLOW_FAILED: {harm}"
+
+
+async def test_keys_and_texts_that_postgres_cannot_hold_are_kept_as_escapes(desk: Desk) -> None:
+    @workflow("nul")
+    async def nul(ctx: WorkflowContext) -> Any:
+        return await ctx.step("a", returns_nul)
+
+    async with engine(desk.url, nul):
+        row = await desk.until(await desk.start("nul"), "completed")
+    assert json.loads(row["result"]) == {"\\x00": "\\ud800"}
