@@ -26,6 +26,9 @@ DEEPEST = 100
 SIMILAR = 0.6
 PLAIN_TEXT = "tag:yaml.org,2002:str"
 MERGE = "tag:yaml.org,2002:merge"
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# YAML has numbers like 1:59:59, and takes its time with them.
+LONGEST_NUMBER = 1_000
 LIBYAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 KINDER_WORDS = {
     "dict_type": "must be a mapping: lines of `key: value`",
@@ -210,6 +213,8 @@ class _SafeValues(yaml.constructor.SafeConstructor):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
         try:
+            if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+                raise ValueError("a number of too many digits")
             return super().construct_object(node, deep=deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # The 31st of February, a number of ten thousand digits, `!!bool perhaps`.

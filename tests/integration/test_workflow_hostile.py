@@ -6,7 +6,9 @@ import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4, uuid5
 
+import asyncpg
 import pytest
 
 from workflow_harness import Desk, engine
@@ -147,3 +149,68 @@ async def test_keys_and_texts_that_postgres_cannot_hold_are_kept_as_escapes(desk
     async with engine(desk.url, nul):
         row = await desk.until(await desk.start("nul"), "completed")
     assert json.loads(row["result"]) == {"\\x00": "\\ud800"}
+
+
+class TestAnotherOrganisation:
+    """What the functions that any program may call do for one organisation is of no concern to another."""
+
+    @pytest.fixture
+    async def theirs(self, desk: Desk) -> Any:
+        async with engine(desk.url, one, told):
+            yield await desk.start("told", organisation="neighbour", key="k")
+
+    async def test_its_execution_is_not_handed_out_by_its_id(self, desk: Desk, theirs: Any) -> None:
+        with pytest.raises(asyncpg.UniqueViolationError, match="is another organisation's"):
+            await desk.value("SELECT fw_workflow_start('acme', 'one', '{}', NULL, $1)", theirs)
+
+    async def test_its_execution_is_nobody_s_parent(self, desk: Desk, theirs: Any) -> None:
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="acme has no execution"):
+            await desk.value("SELECT fw_workflow_start('acme', 'one', parent => $1, step_of_parent => 'a')", theirs)
+
+    async def test_its_keys_and_correlations_are_its_own(self, desk: Desk, theirs: Any) -> None:
+        assert await desk.start("told", key="k") != theirs
+        await desk.until(theirs, "waiting")
+        assert await desk.value("SELECT fw_workflow_signal('acme', 'replied', 'c', '1', 'x')") <= 1
+        assert await desk.value("SELECT fw_workflow_signal('neighbour', 'replied', 'c', '2', 'x')") == 1
+        row = await desk.until(theirs, "completed")
+        assert json.loads(row["result"])["payload"] == 2
+
+    async def test_who_takes_a_child_s_id_in_advance_gets_nothing_of_it(self, desk: Desk) -> None:
+        @workflow("parent")
+        async def parent(ctx: WorkflowContext) -> Any:
+            return await ctx.run("child", "one")
+
+        async with engine(desk.url, one, parent):
+            name = uuid4()
+            await desk.value("SELECT fw_workflow_start('acme', 'one', '{}', NULL, $1)", uuid5(name, "child/0"))
+            await desk.value("SELECT fw_workflow_start('neighbour', 'parent', '{}', NULL, $1)", name)
+            failed = await desk.until(name, "failed")
+        assert failed["last_error"] == "NOT_STARTED: PostgreSQL refused it: UniqueViolationError"
+
+
+LARGE = json.dumps("".join(str(uuid4()) for _ in range(150_000)))
+
+
+@pytest.mark.parametrize(
+    ("statement", "arguments", "error"),
+    [
+        ("fw_workflow_start(NULL, 'one')", [], asyncpg.NotNullViolationError),
+        ("fw_workflow_start('acme', NULL)", [], asyncpg.NoDataFoundError),
+        ("fw_workflow_start('acme', '')", [], asyncpg.NoDataFoundError),
+        ("fw_workflow_start('acme', 'one', $1::jsonb)", [LARGE], asyncpg.CheckViolationError),
+        ("fw_workflow_start('acme', 'one', '{}', $1)", [LARGE], asyncpg.ProgramLimitExceededError),
+        ("fw_workflow_start('acme', 'one', parent => $1)", [UUID(int=1)], asyncpg.ForeignKeyViolationError),
+        ("fw_workflow_signal(NULL, 'e', 'c')", [], asyncpg.NotNullViolationError),
+        ("fw_workflow_signal('acme', NULL, 'c')", [], asyncpg.NotNullViolationError),
+        ("fw_workflow_signal('acme', 'e', NULL)", [], asyncpg.NotNullViolationError),
+        ("fw_workflow_signal('acme', 'e', 'c', $1::jsonb)", [LARGE], asyncpg.CheckViolationError),
+        ("fw_workflow_signal('acme', 'e', $1)", [LARGE], asyncpg.ProgramLimitExceededError),
+        ("util.invoke_edge_function(NULL)", [], asyncpg.RaiseError),
+        ("util.invoke_edge_function('rm')", [], asyncpg.RaiseError),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_once(desk: Desk, statement: str, arguments: Any, error: Any) -> None:
+    await desk.rows("INSERT INTO fw_workflow_code (workflow, version) VALUES ('one', 1)")
+    with pytest.raises(error):
+        await desk.value(f"SELECT {statement}", *arguments)
+    assert await desk.value("SELECT count(*) FROM fw_workflow_executions") == 0
