@@ -42,7 +42,7 @@ def _too_deep(deepest: int) -> UnreadableJson:
 
 def _is_deeper_than(value: Any, deepest: int) -> bool:
     level = [value] if isinstance(value, (dict, list)) else []
-    for _ in range(deepest + 1):
+    for _ in range(deepest):
         inner = (of_it.values() if isinstance(of_it, dict) else of_it for of_it in level)
         level = [one for these in inner for one in these if isinstance(one, (dict, list))]
         if not level:
