@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4, uuid5
 
@@ -17,6 +18,8 @@ from workflow_worker.execution import StepRetry
 from workflow_worker.registry import workflow
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from workflow_worker.context import WorkflowContext
 
 START = "SELECT fw_workflow_start($1, $2, $3::jsonb)"
@@ -214,3 +217,90 @@ async def test_what_cannot_be_is_refused_at_once(desk: Desk, statement: str, arg
     with pytest.raises(error):
         await desk.value(f"SELECT {statement}", *arguments)
     assert await desk.value("SELECT count(*) FROM fw_workflow_executions") == 0
+
+
+GRANTS = Path(__file__).parents[2] / "docs" / "how-to" / "examples" / "grant-workflows.sql"
+
+
+@pytest.fixture
+async def application(desk: Desk) -> AsyncIterator[asyncpg.Connection]:
+    """A login with the rights that the page names, and no others."""
+    role = f"few_{uuid4().hex}"
+    async with desk.connected() as owner:
+        await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+        try:
+            await owner.execute(GRANTS.read_text().replace("the_application", role))
+            connection = await asyncpg.connect(desk.url, user=role, password="secret")  # noqa: S106  of a test's role
+            yield connection
+            await connection.close()
+        finally:
+            await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+class TestFewRights:
+    async def test_are_enough_to_start_and_to_signal(self, desk: Desk, application: asyncpg.Connection) -> None:
+        async with engine(desk.url, told):
+            started = await application.fetchval("SELECT fw_workflow_start('acme', 'told', '{}', 'k')")
+            assert await application.fetchval("SELECT fw_workflow_start('acme', 'told', '{}', 'k')") == started
+            await desk.until(started, "waiting")
+            assert await application.fetchval("SELECT fw_workflow_signal('acme', 'replied', 'c', '5', 's')") == 1
+            assert json.loads((await desk.until(started, "completed"))["result"])["payload"] == 5
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "SELECT output FROM fw_workflow_steps",
+            "SELECT payload FROM fw_workflow_signals",
+            "UPDATE fw_workflow_executions SET status = 'cancelled'",
+            "SELECT fw_workflow_cancel(ARRAY [gen_random_uuid()], 'x')",
+            "SELECT fw_workflow_archive(ARRAY [1])",
+            "SELECT cron.schedule('x', '* * * * *', 'SELECT 1')",
+            "INSERT INTO cron.job (schedule, command) VALUES ('* * * * *', 'DROP TABLE fw_workflow_rules')",
+            "UPDATE fw_module_settings SET worker_running = false",
+            "INSERT INTO pgmq.q_workflow_execution_queue (vt, message)"
+            " SELECT now(), jsonb_build_object('execution_id', id) FROM fw_workflow_executions",
+        ],
+    )
+    async def test_are_not_enough_for_more(self, application: asyncpg.Connection, desk: Desk, statement: str) -> None:
+        await desk.rows("INSERT INTO fw_workflow_executions (organization_id, workflow) VALUES ('acme', 'one')")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await application.execute(statement)
+
+    async def test_hide_nothing_from_a_worker_by_a_temporary_table(
+        self, application: asyncpg.Connection, desk: Desk
+    ) -> None:
+        await desk.rows("SELECT cron.unschedule('process-workflow-queue')")
+        await application.execute("CREATE TEMPORARY TABLE job AS SELECT 'process-workflow-queue' AS jobname, true AS active")
+        await application.execute("SET search_path = pg_temp, public")
+        assert await application.fetchval("SELECT fw_workflows_scheduled()") is False
+
+
+async def waiting_for(desk: Desk, correlation: str, given: Any = None) -> Any:
+    document = {"name": "w", "steps": [{"id": "a", "wait_for_event": {"event": "e", "correlation": correlation}}]}
+    rule = await desk.value("INSERT INTO fw_workflow_rules (organization_id, name) VALUES ('acme', 'w') RETURNING id")
+    await desk.rows("INSERT INTO fw_workflow_definitions VALUES ($1, 1, $2)", rule, json.dumps(document))
+    return await desk.start("w", given)
+
+
+@pytest.mark.parametrize(("source", "kept"), [("'a' ~ '\\x00'", "a\\x00"), ("'\\ud800'", "\\ud800")])
+async def test_a_correlation_that_postgres_cannot_hold_is_an_escape(desk: Desk, source: str, kept: str) -> None:
+    async with engine(desk.url):
+        execution = await waiting_for(desk, source)
+        await desk.until(execution, "waiting")
+        assert await desk.signal("e", kept) == 1
+        await desk.until(execution, "completed")
+
+
+async def test_a_correlation_that_no_index_holds_fails_by_its_name(desk: Desk) -> None:
+    async with engine(desk.url):
+        execution = await waiting_for(desk, "input.long", {"long": "".join(str(uuid4()) for _ in range(300))})
+        assert "wait_for_event.correlation: " in (await desk.until(execution, "failed"))["last_error"]
+
+
+async def test_a_definition_that_cannot_be_read_fails_its_executions(desk: Desk) -> None:
+    rule = await desk.value("INSERT INTO fw_workflow_rules (organization_id, name) VALUES ('acme', 'w') RETURNING id")
+    await desk.rows("INSERT INTO fw_workflow_definitions VALUES ($1, 1, $2)", rule, f'{{"steps": {DEEP}}}')
+    async with engine(desk.url, one):
+        for _ in range(2):
+            failed = await desk.until(await desk.start("w"), "failed")
+            assert failed["last_error"] == "INVALID_DEFINITION: it is nested deeper than 200"

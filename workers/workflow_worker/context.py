@@ -221,6 +221,8 @@ class WorkflowContext:
 
         One that came since the execution began counts, once: the next wait for the same gets the next.
         """
+        # As whoever sends a signal writes it.
+        event, correlation = storable(event), storable(correlation)
         step = self.journal.place_of(name)
         if (end := self.journal.end_of(step)) is not None:
             return self._met(event, correlation, end)
