@@ -182,9 +182,9 @@ class Source:
 
 
 class _TooMuch(Exception):
-    def __init__(self, line: int, sentence: str) -> None:
+    def __init__(self, event: yaml.Event, sentence: str) -> None:
         super().__init__(sentence)
-        self.line = line
+        self.line = event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _refuse_too_much(text: str) -> None:
@@ -194,10 +194,10 @@ def _refuse_too_much(text: str) -> None:
         for number, event in enumerate(yaml.parse(text, Loader=LIBYAML)):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
-                raise _TooMuch(event.start_mark.line + 1, "is nested too deeply")
+                raise _TooMuch(event, "is nested too deeply")
             # A key and a value each.
             if number > 2 * MOST_VALUES:
-                raise _TooMuch(event.start_mark.line + 1, f"holds more than {MOST_VALUES} values")
+                raise _TooMuch(event, f"holds more than {MOST_VALUES} values")
 
 
 def _composed(text: str) -> yaml.Node | None:
@@ -212,16 +212,20 @@ class _SafeValues(yaml.constructor.SafeConstructor):
     """PyYAML's own, without its loader: the nodes exist already."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+        if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+            raise _none_of_its_kind(node)
         try:
-            if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
-                raise ValueError("a number of too many digits")
             return super().construct_object(node, deep=deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # The 31st of February, a number of ten thousand digits, `!!bool perhaps`.
-            kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(
-                None, None, f"this is no {kind}: put quotes around a text", node.start_mark
-            ) from error
+            # The 31st of February, `!!bool perhaps`.
+            raise _none_of_its_kind(node) from error
+
+
+def _none_of_its_kind(node: yaml.Node) -> yaml.MarkedYAMLError:
+    kind = node.tag.rpartition(":")[2]
+    return yaml.constructor.ConstructorError(
+        None, None, f"this is no {kind}: put quotes around a text", node.start_mark
+    )
 
 
 def validate(model: type[M], value: Any, place: Place, complaints: list[Complaint]) -> M | None:

@@ -230,11 +230,17 @@ async def application(desk: Desk) -> AsyncIterator[asyncpg.Connection]:
         await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
         try:
             await owner.execute(GRANTS.read_text().replace("the_application", role))
-            connection = await asyncpg.connect(desk.url, user=role, password="secret")  # noqa: S106  of a test's role
+            connection = await asyncpg.connect(desk.url, user=role, password="secret")
             yield connection
             await connection.close()
         finally:
             await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+REOPEN = """
+INSERT INTO pgmq.q_workflow_execution_queue (vt, message)
+SELECT now(), jsonb_build_object('execution_id', id) FROM fw_workflow_executions
+"""
 
 
 class TestFewRights:
@@ -257,8 +263,8 @@ class TestFewRights:
             "SELECT cron.schedule('x', '* * * * *', 'SELECT 1')",
             "INSERT INTO cron.job (schedule, command) VALUES ('* * * * *', 'DROP TABLE fw_workflow_rules')",
             "UPDATE fw_module_settings SET worker_running = false",
-            "INSERT INTO pgmq.q_workflow_execution_queue (vt, message)"
-            " SELECT now(), jsonb_build_object('execution_id', id) FROM fw_workflow_executions",
+            "INSERT INTO pgmq.a_workflow_execution_queue (msg_id, vt) VALUES (1, now())",
+            REOPEN,
         ],
     )
     async def test_are_not_enough_for_more(self, application: asyncpg.Connection, desk: Desk, statement: str) -> None:
@@ -270,7 +276,9 @@ class TestFewRights:
         self, application: asyncpg.Connection, desk: Desk
     ) -> None:
         await desk.rows("SELECT cron.unschedule('process-workflow-queue')")
-        await application.execute("CREATE TEMPORARY TABLE job AS SELECT 'process-workflow-queue' AS jobname, true AS active")
+        await application.execute(
+            "CREATE TEMPORARY TABLE job AS SELECT 'process-workflow-queue' AS jobname, true AS active"
+        )
         await application.execute("SET search_path = pg_temp, public")
         assert await application.fetchval("SELECT fw_workflows_scheduled()") is False
 

@@ -160,8 +160,6 @@ class Turn:
         except (LeaseLost, Unwinding):
             raise
         except BaseException as error:  # noqa: BLE001  a team's code may fail in any way: it is logged and tried again
-            if is_cancelled(error):
-                raise
             return self._own_failure(error)
 
     async def _finished(self) -> Ending:
@@ -175,6 +173,8 @@ class Turn:
         return Completed(result)
 
     def _own_failure(self, error: BaseException) -> Failing:
+        if is_cancelled(error):
+            raise error
         log.error("workflow_failed", executionId=str(self._execution.id), exc_info=error)
         retry, attempt = StepRetry(), self._context.journal.failures(OWN_CODE) + 1
         sentence, now = f"WORKFLOW_FAILED: {type(error).__name__}", self._context.now()
