@@ -132,6 +132,13 @@ def test_any_expression_has_a_value_that_is_json_or_an_error(source: str, text: 
             json.dumps(kind(written).value(names), allow_nan=False)
 
 
+@pytest.mark.parametrize("source", ["1e999", "-1e999", "[1e999]", "input.a or 1e400"])
+def test_a_number_beyond_json_s_is_refused_when_it_is_written(source: str) -> None:
+    for kind, written in ((Expression, source), (Text, f"{{{{ {source} }}}}")):
+        with pytest.raises(ExpressionError, match="a number is too large"):
+            kind(written)
+
+
 LARGE = {"text": "\u20ac" * 3_000_000, "many": list(range(300_000)), "deep": json.loads("[" * 190 + "]" * 190)}
 
 
