@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,10 +40,10 @@ class Meter:
     async def met(self, *, look: bool = True) -> tuple[int, int]:
         """Claim, and return how many executions that brought and how many entries it read."""
         async with self._database.transaction() as connection:
-            turn = SLOTS, SLOTS, [], ""
+            turn: tuple[Any, ...] = (SLOTS, SLOTS, [], "")
             ready = await connection.fetch(READY, *turn, look)
             near = [list(column) for column in zip(*ready, strict=True)]
-            rows = await connection.fetch(CLAIM, *turn, "worker-1", True, *near) if ready else []
+            rows = await connection.fetch(CLAIM, *turn, "worker-1", True, *near) if ready else []  # noqa: FBT003
             return len(rows), await connection.fetchval(MET)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
 from worker_runtime.outcome import PermanentError
-from worker_runtime.postgres import storable, storable_json
+from worker_runtime.postgres import UnreadableJson, read_json, storable, storable_json
 from worker_runtime.telemetry import work_span
 from workflow_worker.execution import EventWait, LeaseLost, StepRecord, StepRetry
 from workflow_worker.journal import Journal
@@ -180,11 +180,13 @@ class WorkflowContext:
         try:
             with work_span(f"step {kind}", None, {"workflow.step": step, "workflow.step.attempt": attempt}):
                 output = await _in_time(function, call, timeout_seconds)
-        except (Unwinding, asyncio.CancelledError):
+        except Unwinding:
             raise
         except EffectUnavailable as outage:
             raise PutOff(f"step {step}: {outage}", outage.seconds) from outage
-        except Exception as error:
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
             self._desk.step_ended(kind, "failed", time.monotonic() - clock)
             raise self._failed(call, kind, started, error, retry or StepRetry()) from error
         self._desk.step_ended(kind, "completed", time.monotonic() - clock)
@@ -222,6 +224,8 @@ class WorkflowContext:
         One that came since the execution began counts, once: the next wait for the same gets the next. One that
         `fails` raises `StepFailed` after the time-out, and is waited for anew when the execution is opened again.
         """
+        # As whoever sends a signal writes it.
+        event, correlation = storable(event), storable(correlation)
         step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return self._met(event, correlation, end)
@@ -312,7 +316,7 @@ class WorkflowContext:
         return record
 
     def _failed(
-        self, call: StepCall, kind: str, started: datetime, error: Exception, retry: StepRetry
+        self, call: StepCall, kind: str, started: datetime, error: BaseException, retry: StepRetry
     ) -> StepFailed | StepRetries:
         sentence, final = described(error), isinstance(error, PermanentError) or call.attempt >= retry.attempts
         output = {"final": True} if final else None
@@ -335,11 +339,19 @@ def as_json(value: Any) -> Any:
         text = json.dumps(value, allow_nan=False)
         if len(text) > MOST_OUTPUT_BYTES:
             raise PermanentError("RESULT_TOO_LARGE", f"{len(text)} bytes, and {MOST_OUTPUT_BYTES} are kept")
-        value = json.loads(text)
+        value = read_json(text)
         # What PostgreSQL's text cannot hold, JSON writes as an escape.
         return storable_json(value) if "\\u" in text else value
+    except UnreadableJson as error:
+        raise PermanentError("RESULT_NOT_JSON", f"it {error}") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError("RESULT_NOT_JSON", f"{type(value).__name__} is not JSON, or holds what is not") from error
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Tell whether our own task is to end. Code that raises `CancelledError`, or `SystemExit`, by itself has failed."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def _in_time(function: Callable[[StepCall], Awaitable[Any]], call: StepCall, seconds: float) -> Any:

@@ -103,7 +103,7 @@ class Execution:
     """What a claim brings: everything needed to go on where the journal ends. Times are the database's.
 
     `records` are oldest first: whatever was completed, and the failures of this round. `deliveries` are by step,
-    `children`, those that have ended, by their ids. `unreadable` says what of all this Python cannot read.
+    `children`, those that have ended, by their ids. `unreadable` says what of it cannot be read, and why.
     """
 
     lease: Lease

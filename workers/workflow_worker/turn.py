@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid5
 
@@ -19,6 +18,7 @@ from workflow_worker.context import (
     Waiting,
     WorkflowContext,
     as_json,
+    is_cancelled,
 )
 from workflow_worker.execution import (
     MOST_CRASHES,
@@ -134,7 +134,7 @@ class Turn:
         if self._execution.cancel_requested:
             return Cancelled("CANCELLED: on request")
         if self._execution.unreadable is not None:
-            return Failing(f"UNREADABLE: Python cannot read {self._execution.unreadable}", None)
+            return Failing(f"UNREADABLE: {self._execution.unreadable}", None)
         return await self._interpreted()
 
     async def _interpreted(self) -> Ending:  # noqa: PLR0911  one for each way in which a workflow's code is left
@@ -154,9 +154,9 @@ class Turn:
             return Released(put_off.reason, put_off.seconds)
         except CancelAsked:
             return Cancelled("CANCELLED: on request")
-        except (LeaseLost, Unwinding, asyncio.CancelledError):
+        except (LeaseLost, Unwinding):
             raise
-        except Exception as error:  # noqa: BLE001  a team's code may fail in any way: it is logged and tried again
+        except BaseException as error:  # noqa: BLE001  a team's code may fail in any way: it is logged and tried again
             return self._own_failure(error)
 
     async def _finished(self) -> Ending:
@@ -169,7 +169,9 @@ class Turn:
             log.warning("workflow_journal_has_more", executionId=str(self._execution.id), steps=strangers[:10])
         return Completed(result)
 
-    def _own_failure(self, error: Exception) -> Failing:
+    def _own_failure(self, error: BaseException) -> Failing:
+        if is_cancelled(error):
+            raise error
         log.error("workflow_failed", executionId=str(self._execution.id), exc_info=error)
         retry, attempt = StepRetry(), self._context.journal.failures(OWN_CODE) + 1
         sentence, now = f"WORKFLOW_FAILED: {type(error).__name__}", self._context.now()

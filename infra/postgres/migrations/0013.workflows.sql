@@ -51,6 +51,7 @@ CREATE TABLE fw_workflow_definitions (
     rule_id             uuid        NOT NULL REFERENCES fw_workflow_rules ON DELETE CASCADE,
     version             integer     NOT NULL CHECK (version > 0),
     definition          jsonb       NOT NULL CHECK (jsonb_typeof(definition) = 'object'),
+                        CONSTRAINT fw_workflow_definition_size CHECK (pg_column_size(definition) <= 1048576),
     created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (rule_id, version)
 );
@@ -61,7 +62,8 @@ CREATE TABLE fw_workflow_signals (
     organization_id     text        NOT NULL,
     event_name          text        NOT NULL,
     correlation         text        NOT NULL,
-    payload             jsonb       NOT NULL DEFAULT 'null',
+    payload             jsonb       NOT NULL DEFAULT 'null'
+                        CONSTRAINT fw_workflow_payload_size CHECK (pg_column_size(payload) <= 4194304),
     -- The same key of an organisation is the same signal.
     idempotency_key     text,
     received_at         timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -88,7 +90,9 @@ CREATE TABLE fw_workflow_executions (
     workflow_version    integer,
     status              text        NOT NULL DEFAULT 'queued' CONSTRAINT fw_workflow_executions_status CHECK (status IN
                         ('queued', 'running', 'waiting', 'retry_pending', 'completed', 'failed', 'cancelled')),
-    input               jsonb       NOT NULL DEFAULT '{}',
+    -- A worker reads those of many executions at once, and must not choke on one.
+    input               jsonb       NOT NULL DEFAULT '{}'
+                        CONSTRAINT fw_workflow_input_size CHECK (pg_column_size(input) <= 4194304),
     result              jsonb,
     -- Failed attempts since the last step that was completed; attempts in all; and how often its worker vanished since.
     retry_count         integer     NOT NULL DEFAULT 0,
@@ -415,7 +419,12 @@ DECLARE
     started uuid;
 BEGIN
     IF parent IS NOT NULL THEN
-        SELECT depth + 1 INTO depth_of_it FROM fw_workflow_executions WHERE id = parent;
+        SELECT depth + 1 INTO depth_of_it FROM fw_workflow_executions
+         WHERE id = parent AND organization_id = organization;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'organisation % has no execution % that could be a parent', organization, parent
+                  USING ERRCODE = 'foreign_key_violation';
+        END IF;
         IF depth_of_it > 10 THEN
             RAISE EXCEPTION 'workflows start each other, more than 10 deep' USING ERRCODE = 'program_limit_exceeded';
         END IF;
@@ -443,6 +452,9 @@ BEGIN
         SELECT id INTO started FROM fw_workflow_executions
          WHERE organization_id = organization AND idempotency_key = key
            AND coalesce(rule_id::text, workflow) = coalesce(rule.id::text, workflow_name);
+    END IF;
+    IF started IS NULL AND EXISTS (SELECT FROM fw_workflow_executions WHERE id = execution) THEN
+        RAISE EXCEPTION 'execution % is another organisation''s', execution USING ERRCODE = 'unique_violation';
     END IF;
     IF started IS NULL THEN
         RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name
@@ -489,7 +501,7 @@ END $$;
 
 -- Whether the worker is scheduled at all. cron.job shows a login only its own jobs, so it is asked as the one who made it.
 CREATE FUNCTION fw_workflows_scheduled() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM cron.job WHERE jobname = 'process-workflow-queue' AND active)
 $$;
 

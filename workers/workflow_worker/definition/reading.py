@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
+from worker_runtime.allowance import MOST_INTEGER_BITS
 from worker_runtime.event_patterns import EventPattern  # noqa: TC001  pydantic reads annotations
 from worker_runtime.expression_fields import compiled
 from worker_runtime.expressions import Expression
-from worker_runtime.yaml_source import Complaint, Source, meant, unknown_key, validate
+from worker_runtime.yaml_source import MOST_COMPLAINTS, Complaint, Source, meant, unknown_key, validate
 from workflow_worker.definition.definition import EVENT_NAMES, Definition, Trigger
 from workflow_worker.definition.input_schema import InputSchema
 from workflow_worker.definition.problems import DefinitionError
@@ -284,7 +285,8 @@ class _Reading:
         self._complain(place, f"there is no {noun} {name}" + (f"; did you mean {likely}?" if likely else " in Python"))
 
     def _refuse_unknown(self, place: Place, entry: Mapping[str, Any], known: tuple[str, ...]) -> None:
-        self.complaints += [Complaint((*place, key), unknown_key(str(key), known)) for key in entry if key not in known]
+        unknown = [key for key in entry if key not in known][:MOST_COMPLAINTS]
+        self.complaints += [Complaint((*place, key), unknown_key(str(key), known)) for key in unknown]
 
     def _refuse_second(self, place: Place, name: str) -> None:
         if name in self._ids:
@@ -306,6 +308,8 @@ def _not_json(value: Any, place: Place) -> list[Complaint]:
         return [one for index, inner in enumerate(value) for one in _not_json(inner, (*place, index))]
     if isinstance(value, float) and value - value != 0:
         return [Complaint(place, "is a number that JSON has not")]
+    if isinstance(value, int) and value.bit_length() > MOST_INTEGER_BITS:
+        return [Complaint(place, "is a number of too many digits")]
     known = value is None or isinstance(value, (str, int, float))
     return [] if known else [Complaint(place, f"is a {type(value).__name__}, which JSON has not: put it in quotes")]
 

@@ -15,6 +15,7 @@ from worker_runtime.egress.retry_after import retry_after
 from worker_runtime.outcome import PermanentError
 from worker_runtime.telemetry import inject
 from workflow_worker.steps.http_reply import output_of
+from workflow_worker.steps.http_url import way_out
 from workflow_worker.steps.step import StepKind, TextField, ValuesField
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Http(StepKind):
 
     async def _ask(self, occasion: Occasion, call: StepCall, seconds: float) -> dict[str, Any]:
         url = str(occasion.value("url", self.url))
+        if problem := way_out(self.url.source, url):
+            raise occasion.failure("url", problem)
         content_type, body = self._body(occasion)
         headers = content_type | self._headers(occasion) | _own_headers(call)
         try:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workflow_worker.execution import MOST_CRASHES, ChildEnd, Delivery
-from workflow_worker.store.rows import ACTIVE, ALLOWED, ROW_BY_ROW, UNREADABLE, execution_of, record_of
+from workflow_worker.execution import MOST_CRASHES
+from workflow_worker.store.rows import ACTIVE, ALLOWED, ROW_BY_ROW, Past, execution_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from uuid import UUID
 
     from worker_runtime.postgres import Database
-    from workflow_worker.execution import Execution, StepRecord
+    from workflow_worker.execution import Execution
 
 __all__ = ["CLAIMING", "ClaimStore", "Claims"]
 
@@ -214,8 +211,8 @@ class ClaimStore:
             near = [list(column) for column in zip(*ready, strict=True)]
             rows = await connection.fetch(CLAIM, *turn, self._worker, suspect, *near)
             going_on = [row["id"] for row in rows if not row["fresh"]]
-            past = await _past(connection, going_on) if going_on else _Past()
-        executions = [past.execution(row) for row in rows]
+            past = await _past(connection, going_on) if going_on else Past()
+        executions = [execution_of(row, past) for row in rows]
         return Claims(executions, _last_served({row["organization_id"] for row in rows}, cursor))
 
 
@@ -224,38 +221,12 @@ def _last_served(organizations: Collection[str], cursor: str) -> str:
     return max([one for one in organizations if one <= cursor] or organizations, default=cursor)
 
 
-class _Past:
-    """What executions that go on have behind them, by their ids."""
-
-    def __init__(self) -> None:
-        self.records: dict[UUID, list[StepRecord]] = defaultdict(list)
-        self.deliveries: dict[UUID, dict[str, Delivery]] = defaultdict(dict)
-        self.children: dict[UUID, dict[str, ChildEnd]] = defaultdict(dict)
-        self.unreadable: dict[UUID, str] = {}
-
-    def execution(self, row: Mapping[str, Any]) -> Execution:
-        key = row["id"]
-        past = self.records.get(key, ()), self.deliveries.get(key), self.children.get(key)
-        return execution_of(row, *past, self.unreadable.get(key))
-
-    @contextmanager
-    def reading(self, execution: UUID, what: str) -> Iterator[None]:
-        """Keep what cannot be read from being everybody's problem."""
-        try:
-            yield
-        except UNREADABLE as error:
-            self.unreadable[execution] = f"{what}: {type(error).__name__}"
-
-
-async def _past(connection: Any, ids: Sequence[UUID]) -> _Past:
-    past = _Past()
+async def _past(connection: Any, ids: Sequence[UUID]) -> Past:
+    past = Past()
     for row in await connection.fetch(RECORDS, ids):
-        with past.reading(row["execution_id"], f"the journal of {row['step']}"):
-            past.records[row["execution_id"]].append(record_of(row))
+        past.add_record(row)
     for row in await connection.fetch(DELIVERIES, ids):
-        with past.reading(row["execution_id"], f"the signal that {row['step']} waits for"):
-            past.deliveries[row["execution_id"]][row["step"]] = Delivery(row["id"], json.loads(row["payload"]))
+        past.add_delivery(row)
     for row in await connection.fetch(CHILDREN, ids):
-        result = None if row["result"] is None else json.loads(row["result"])
-        past.children[row["parent_id"]][row["id"]] = ChildEnd(row["status"], result, row["last_error"])
+        past.add_child(row)
     return past
