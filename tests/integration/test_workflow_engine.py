@@ -105,7 +105,7 @@ class TestSteps:
         assert dead["execution_id"] == str(row["id"])
         assert dead["organization_id"] == ORGANISATION
         assert (dead["attempt"], dead["total_attempts"]) == (5, 5)
-        assert dead["error"] == row["last_error"] == "step flaky: STEP_FAILED: ConnectionResetError"
+        assert dead["error"] == row["last_error"] == "STEP_FAILED: step flaky: ConnectionResetError"
         assert dead["failed_at"]
         assert await desk.value(MESSAGES) == 0
 
@@ -121,7 +121,7 @@ class TestSteps:
         async with engine(desk.url, refused):
             row = await desk.until(await desk.start("refused"), "failed")
         assert effects == {"refuse": 1}
-        assert row["last_error"] == "step refuse: NO_SUCH_LEAD: there is none"
+        assert row["last_error"] == "NO_SUCH_LEAD: step refuse: there is none"
 
     async def test_an_outage_costs_no_attempt(self, desk: Desk) -> None:
         @workflow("patient")
@@ -168,7 +168,7 @@ class TestSteps:
 
         async with engine(desk.url, hangs):
             row = await desk.until(await desk.start("hangs"), "failed")
-        assert row["last_error"] == "step hang: TIME_LIMIT: it took longer than 0.05 s"
+        assert row["last_error"] == "TIME_LIMIT: step hang: it took longer than 0.05 s"
         assert effects == {"hang": 2}
 
     @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ class TestParallel:
         async with engine(desk.url, half):
             row = await desk.until(await desk.start("half"), "failed")
         assert effects == {"bad": 3, "good": 1}
-        assert row["last_error"] == "step bad: STEP_FAILED: OSError"
+        assert row["last_error"] == "STEP_FAILED: step bad: OSError"
 
 
 class TestChildren:
@@ -363,7 +363,7 @@ class TestChildren:
         async with engine(desk.url, parent, flaky):
             given = {"child": "flaky", "given": {"failures": 9}}
             row = await desk.until(await desk.start("parent", given), "failed")
-        assert row["last_error"].startswith("step child: CHILD_FAILED: step flaky: STEP_FAILED")
+        assert row["last_error"].startswith("CHILD_FAILED: step child: STEP_FAILED: step flaky: ")
 
     async def test_a_name_that_is_none_fails_at_once(self, desk: Desk) -> None:
         async with engine(desk.url, parent):

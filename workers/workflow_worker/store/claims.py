@@ -80,14 +80,15 @@ CLAIM = f"""
            crash_count = crash_count + (chosen.status = 'running')::integer,
            rule_version = coalesce(rule_version, (SELECT current_version FROM fw_workflow_rules WHERE id = rule_id))
       FROM chosen WHERE execution.id = chosen.id
-    RETURNING execution.*, chosen.seconds, chosen.started_at IS NULL AS fresh
+    RETURNING execution.*, chosen.seconds, chosen.started_at IS NULL AS fresh,
+              CASE WHEN chosen.started_at IS NULL THEN extract(epoch FROM now() - chosen.ready_at)::float END AS waited
 ), mirrored AS (
     UPDATE pgmq.q_workflow_execution_queue AS message SET vt = claimed.ready_at, read_ct = read_ct + 1
       FROM claimed WHERE message.msg_id = claimed.msg_id
 )
 SELECT id, organization_id, rule_id, rule_version, workflow, workflow_version, input, created_at, heartbeat_at, round,
        retry_count, total_attempts, crash_count, cancel_requested_at IS NOT NULL AS cancel_requested, deadline_at,
-       trace, lease_token, seconds AS visibility_seconds, fresh
+       trace, lease_token, seconds AS visibility_seconds, fresh, waited
   FROM claimed
 """
 SOONEST = f"{RING} SELECT extract(epoch FROM min(ready_at) - now())::float FROM allowed WHERE ready_at < 'infinity'"

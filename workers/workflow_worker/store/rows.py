@@ -35,6 +35,7 @@ def execution_of(
         input=json.loads(row["input"]),
         created_at=row["created_at"],
         claimed_at=row["heartbeat_at"],
+        waited_seconds=row["waited"],
         visibility_seconds=row["visibility_seconds"],
         round=row["round"],
         retry_count=row["retry_count"],
