@@ -420,6 +420,20 @@ async def test_the_worker_is_off_by_default(desk: Desk) -> None:
     assert await desk.claim() == []
 
 
+async def test_all_of_it_runs_in_one_go(desk: Desk) -> None:
+    """Section after section, as somebody does who tries out the pages: none is left out, and none is refused."""
+    _, letter = await desk.failed()
+    await desk.claimed()
+    pages = (*seed_sql.GUIDE, *seed_sql.RUNBOOK)
+    ran = 0
+    for block in pages:
+        if block in (seed_sql.EMERGENCY, seed_sql.ROLLBACK):
+            # Each begins with a job that is scheduled.
+            desk.type(seed_sql.RESUME)
+        ran += len(desk.type(block, org_id="acme", msg_id=letter))
+    assert ran == sum(block.count(";") - block.count(";$$") for block in pages) == seed_sql.STATEMENTS
+
+
 async def test_many_rows_are_rolled_back_in_a_few_seconds(desk: Desk) -> None:
     desk.connection.execute(
         "INSERT INTO fw_workflow_executions (organization_id, workflow, workflow_version)"

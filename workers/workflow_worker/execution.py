@@ -100,7 +100,7 @@ class Execution:
     """What a claim brings: everything needed to go on where the journal ends. Times are the database's.
 
     `waited_seconds` passed since it was due, where this is its first claim. `records` are oldest first: whatever was
-    completed, and the failures of this round. `deliveries` are by step, `children`, those that have ended, by their ids.
+    completed, and the failures of this round. `deliveries` are by step, `children`, those that have ended, by ids.
     """
 
     lease: Lease
