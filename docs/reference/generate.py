@@ -19,6 +19,7 @@ from notifications_worker.settings import NotificationsSettings
 from worker_runtime import metric_catalogue, settings
 from worker_runtime.settings.variables import variables_of
 from workflow_worker.definition import schema as definition_schema
+from workflow_worker.settings import WorkflowSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +33,7 @@ def pages() -> dict[str, str]:
         "events-worker": EventsSettings,
         "ingestion-worker": IngestionSettings,
         "notifications-worker": NotificationsSettings,
+        "workflow-worker": WorkflowSettings,
     }
     catalogue = load_catalogue()
     return {

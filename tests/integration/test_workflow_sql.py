@@ -208,6 +208,15 @@ async def test_the_backlog_counts_by_organisation_and_names_the_oldest(desk: Des
     assert oldest["execution_id"] == str(first)
 
 
+async def test_what_has_slept_for_long_is_not_late_for_that(desk: Desk) -> None:
+    key = desk.execution()
+    slept = "UPDATE pgmq.q_workflow_execution_queue SET enqueued_at = now() - interval '30 days', vt = now()"
+    desk.connection.execute(f"{slept} - interval '90 seconds'".encode())
+    counts = await desk.upkeep.count()
+    assert (counts.waiting, desk.status(key)) == (1, "queued")
+    assert 90 <= counts.oldest_seconds < 1000
+
+
 async def test_failures_are_shown_with_their_dead_letters(desk: Desk) -> None:
     key, letter = await desk.failed()
     retried = await desk.claimed()

@@ -117,8 +117,9 @@ def _bounds(field: FieldInfo) -> str:
         limits += [
             limit for entry in getattr(member, "__metadata__", ()) for limit in getattr(entry, "metadata", [entry])
         ]
-    low = next((limit.ge for limit in limits if isinstance(limit, annotated_types.Ge)), None)
-    high = next((limit.le for limit in limits if isinstance(limit, annotated_types.Le)), None)
+    # A field may narrow what its kind allows: all of them hold.
+    low = max((limit.ge for limit in limits if isinstance(limit, annotated_types.Ge)), default=None)
+    high = min((limit.le for limit in limits if isinstance(limit, annotated_types.Le)), default=None)
     if low is None and high is None:
         return ""
     return f" from {low}" + (f" to {high}" if high is not None else "")
