@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from embedded_stack.stack import WORKERS
 from events_worker.rules import load_rules
 
 if TYPE_CHECKING:

@@ -118,8 +118,9 @@ def _bounds(field: FieldInfo) -> str:
             limit for entry in getattr(member, "__metadata__", ()) for limit in getattr(entry, "metadata", [entry])
         ]
     # A field may narrow what its kind allows: all of them hold.
-    low = max((limit.ge for limit in limits if isinstance(limit, annotated_types.Ge)), default=None)
-    high = min((limit.le for limit in limits if isinstance(limit, annotated_types.Le)), default=None)
+    lows: list[Any] = [limit.ge for limit in limits if isinstance(limit, annotated_types.Ge)]
+    highs: list[Any] = [limit.le for limit in limits if isinstance(limit, annotated_types.Le)]
+    low, high = max(lows, default=None), min(highs, default=None)
     if low is None and high is None:
         return ""
     return f" from {low}" + (f" to {high}" if high is not None else "")
