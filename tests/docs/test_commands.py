@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from embedded_stack.stack import WORKERS
 from events_worker.rules import load_rules
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ MOST_MANUAL_BLOCKS = 2
 SILENT = ("redis-cli ZRANGE", "intelliflow migrate")
 # These stop all workers and end all executions: test_workflow_sql_pages.py gives each section a database of its own.
 OWN_DATABASE = {"docs/operations/runbooks/workflow-runbook.md", "docs/operations/workflow-admin-guide.md"}
+USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102, "workflow-worker": 3103}
 
 pytestmark = [pytest.mark.needs("curl", "jq", "bash"), pytest.mark.timeout(240)]
 
@@ -105,9 +105,9 @@ def wait_until_served(process: subprocess.Popen[bytes], output: Path) -> dict[in
         assert process.poll() is None, said
         assert time.monotonic() < deadline, said
         time.sleep(0.1)  # The stack tells it in its output only.
-    found = re.findall(rf"({'|'.join(WORKERS)}): http://localhost:(\d+)", said)
-    assert len(found) == len(WORKERS), said
-    return {WORKERS[name]: int(port) for name, port in found}
+    found = re.findall(rf"({'|'.join(USUAL_PORTS)}): http://localhost:(\d+)", said)
+    assert len(found) == len(USUAL_PORTS), said
+    return {USUAL_PORTS[name]: int(port) for name, port in found}
 
 
 @pytest.mark.parametrize(("document", "commands"), scripts(), ids=lambda part: str(part)[:60])

@@ -388,3 +388,33 @@ class TestTurns:
         first = Counter(row["organization_id"] for row in order[:500])
         assert len(first) == 50
         assert max(first.values()) - min(first.values()) <= 4
+
+
+async def test_of_those_whose_worker_vanished_twice_a_worker_has_one_at_a_time(desk: Desk) -> None:
+    """Whichever of them it was that took it away, the others are not there the third time."""
+
+    @workflow("waits")
+    async def waits(ctx: WorkflowContext) -> None:
+        await ctx.step("wait", lambda _: asyncio.Event().wait())
+
+    async with engine(desk.url, waits, run=False) as worker:
+        suspects = {await desk.start("waits") for _ in range(3)}
+        await desk.rows(
+            "UPDATE fw_workflow_executions"
+            "   SET status = 'running', lease_token = 7, crash_count = 1, lease_owner = 'gone'"
+        )
+        fresh = await desk.start("waits")
+        first = {one.id for one in (await worker.claims.claim(10, 10, (), "")).executions}
+        assert len(first & suspects) == 1
+        assert first - suspects == {fresh}
+        aside = await desk.rows("SELECT * FROM fw_workflow_executions WHERE id = ANY ($1)", suspects - first)
+        assert {(row["status"], row["crash_count"], row["lease_owner"]) for row in aside} == {("queued", 2, None)}
+        late = await desk.start("waits")
+        await desk.soon("SELECT count(*) = 3 FROM fw_workflow_executions WHERE ready_at <= now()")
+        # It has one: the others are passed over without being in anybody's way.
+        claims = await worker.claims.claim(10, 10, (), "", suspect=False)
+        assert [one.id for one in claims.executions] == [late]
+        await desk.soon("SELECT count(*) = 2 FROM fw_workflow_executions WHERE ready_at <= now()")
+        (second,) = (await worker.claims.claim(10, 10, (), "")).executions
+        assert second.id in suspects - first
+        assert second.is_suspect

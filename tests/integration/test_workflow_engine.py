@@ -450,3 +450,16 @@ class TestRest:
             assert await desk.signal("go", "") == 1
             await desk.soon(RESTS, execution)
             assert await desk.value(WELL_ASLEEP, execution) is True
+
+
+async def test_a_wait_that_is_over_when_it_begins_is_written_down_once(desk: Desk) -> None:
+    @workflow("hasty")
+    async def hasty(ctx: WorkflowContext) -> str:
+        await ctx.sleep("no time", seconds=0)
+        return "awake"
+
+    async with engine(desk.url, hasty):
+        row = await desk.until(await desk.start("hasty"), "completed")
+    assert json.loads(row["result"]) == "awake"
+    (step,) = await desk.steps(row["id"])
+    assert (step["step"], step["status"]) == ("no time", "completed")

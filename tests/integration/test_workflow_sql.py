@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from psycopg.rows import dict_row
 
 import seed_sql
 from worker_runtime.postgres import BY_INDEX, Database
-from workflow_worker.execution import Completed, Failing
+from workflow_worker.execution import Completed, Failing, StepRecord
 from workflow_worker.store.claims import ClaimStore
 from workflow_worker.store.ledger import LedgerStore, Write
 from workflow_worker.store.presence import PresenceStore
@@ -94,6 +95,11 @@ class Desk:
         return held.id, self.value(letter, str(held.id))
 
 
+def step_of(output: str) -> StepRecord:
+    now = datetime.now(UTC)
+    return StepRecord("charge", "http", "completed", output, now, now)
+
+
 @pytest.fixture
 async def desk(database_url: str) -> AsyncIterator[Desk]:
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -163,6 +169,19 @@ async def test_a_stuck_organisation_is_shown_and_reset_and_its_worker_is_fenced_
     # Another organisation notices nothing.
     assert desk.status(others.id) == "running"
     assert await desk.end(others, Completed(None))
+
+
+async def test_what_a_worker_says_by_an_older_lease_does_not_pass_beside_its_newer_one(desk: Desk) -> None:
+    """It lost the execution and claimed it again, and both turns say something at the same moment."""
+    held = await desk.claimed()
+    desk.connection.execute("UPDATE fw_module_settings SET worker_running = false WHERE organization_id = 'acme'")
+    (again,) = await desk.claim()
+    assert again.id == held.id
+    old, new = [step_of(one) for one in ("old", "new")]
+    first, second = await desk.ledger.write([Write(again, [new]), Write(held, [old], Completed("too late"))])
+    assert (first is not None, second) == (True, None)
+    assert desk.value("SELECT output FROM fw_workflow_steps WHERE execution_id = %s", held.id) == "new"
+    assert desk.status(held.id) == "running"
 
 
 async def test_all_that_are_stuck_for_five_minutes_are_reset_and_nobody_else(desk: Desk) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 __all__ = [
+    "MOST_CRASHES",
     "Cancelled",
     "Completed",
     "Ending",
@@ -28,6 +29,8 @@ __all__ = [
 # The common schedule of the product: 1 s, 5 s, 30 s, then five times as long each.
 ATTEMPTS = 5
 DELAYS_SECONDS = (1.0, 5.0, 30.0, 150.0)
+# A worker that vanishes while it runs an execution is bad luck once, and twice. Then it is the execution.
+MOST_CRASHES = 3
 
 
 class LeaseLost(Exception):
@@ -129,6 +132,11 @@ class Execution:
     def id(self) -> UUID:
         """The execution's."""
         return self.lease.execution_id
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is not run again, should its worker vanish once more."""
+        return self.crash_count == MOST_CRASHES - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,9 @@ class Executions:
             return False
         holders = {turn.held.execution.organization_id for turn in self._turns.values()}
         try:
-            claims = await self._store.claim(free, max(0, self._slots - len(self._turns)), holders, self._cursor)
+            claims = await self._store.claim(
+                free, max(0, self._slots - len(self._turns)), holders, self._cursor, suspect=not self._has_a_suspect
+            )
         except DatabaseUnavailable as outage:
             log.warning("workflow_claim_waits", error=str(outage))
             return False
@@ -107,6 +109,10 @@ class Executions:
             self._begin(execution)
         self._presence.claimed(claims.executions)
         return bool(claims.executions)
+
+    @property
+    def _has_a_suspect(self) -> bool:
+        return any(turn.held.execution.is_suspect for turn in self._turns.values())
 
     def _begin(self, execution: Execution) -> None:
         if execution.crash_count:

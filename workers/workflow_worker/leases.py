@@ -75,7 +75,9 @@ class Leases:
         self._every_seconds = every_seconds
 
     def add(self, held: Held) -> None:
-        """Keep a lease from now on."""
+        """Keep a lease from now on; an older one of the same execution was lost without our hearing of it."""
+        if (older := self._held.get(held.lease.execution_id)) is not None:
+            older.lose()
         self._held[held.lease.execution_id] = held
 
     def remove(self, held: Held) -> None:

@@ -22,6 +22,7 @@ from workflow_worker.context import (
     as_json,
 )
 from workflow_worker.execution import (
+    MOST_CRASHES,
     Cancelled,
     Completed,
     Failing,
@@ -45,12 +46,10 @@ if TYPE_CHECKING:
     from workflow_worker.programs import Programs
     from workflow_worker.store.children import ChildStore
 
-__all__ = ["MOST_CRASHES", "Turn"]
+__all__ = ["Turn"]
 
 log = structlog.get_logger()
 
-# A worker that vanishes while it runs an execution is bad luck once, and twice. Then it is the execution.
-MOST_CRASHES = 3
 # What the workflow's own code is called in the journal, where it fails outside of a step.
 OWN_CODE = "(workflow)"
 UNKNOWN_CODE_SECONDS = 60.0

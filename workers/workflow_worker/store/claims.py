@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workflow_worker.execution import ChildEnd, Delivery
+from workflow_worker.execution import MOST_CRASHES, ChildEnd, Delivery
 from workflow_worker.store.rows import ACTIVE, ALLOWED, execution_of, record_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaimStore", "Claims"]
 
+ASIDE_SECONDS = 0.5
 SCHEDULED = "SELECT fw_workflows_scheduled()"
 # From one organisation to the next by the index, however many rows each has; with when its first one is ready.
 RING = f"""
@@ -43,7 +44,12 @@ WITH RECURSIVE ring AS (
 )
 """
 # $1 free slots, $2 slots that any organisation may have, $3 organisations that have slots here, $4 where the last turn
-# ended, $5 this worker. Candidates are locked before they are ranked: what another worker is taking is passed over.
+# ended, $5 this worker, $6 whether it may have a suspect. Candidates are locked before they are ranked: what another
+# worker is taking is passed over.
+#
+# A suspect is an execution whose worker would vanish for the last time: a worker has one of them at a time, and the
+# others are put aside for a moment. Else whatever is claimed together with one that kills its process would be blamed
+# for each of its deaths, too.
 CLAIM = f"""
 {RING}, ready AS (
     SELECT organization_id, seconds, least(batch, most - running.count) AS room
@@ -59,12 +65,17 @@ CLAIM = f"""
 ), candidate AS (
     SELECT near.organization_id, near.seconds, one.*
       FROM near CROSS JOIN LATERAL (
-           SELECT id, status, started_at, ready_at FROM fw_workflow_executions AS execution
+           SELECT id, status, started_at, ready_at, crash_count + (status = 'running')::integer = {MOST_CRASHES - 1}
+                  AS suspect
+             FROM fw_workflow_executions AS execution
             WHERE execution.organization_id = near.organization_id AND {ACTIVE} AND execution.ready_at <= now()
             ORDER BY execution.ready_at LIMIT least(near.room, near.share)::integer
               FOR NO KEY UPDATE SKIP LOCKED) AS one
+), judged AS (
+    SELECT *, suspect AND (NOT $6 OR row_number() OVER (PARTITION BY suspect ORDER BY ready_at) > 1) AS aside
+      FROM candidate
 ), turn AS (
-    SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY ready_at) AS number FROM candidate
+    SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY ready_at) AS number FROM judged WHERE NOT aside
 ), place AS (
     SELECT *, number = 1 AND organization_id <> ALL ($3::text[]) AS newcomer,
            row_number() OVER (ORDER BY number = 1 AND organization_id <> ALL ($3::text[]) DESC, number,
@@ -82,9 +93,17 @@ CLAIM = f"""
       FROM chosen WHERE execution.id = chosen.id
     RETURNING execution.*, chosen.seconds, chosen.started_at IS NULL AS fresh,
               CASE WHEN chosen.started_at IS NULL THEN extract(epoch FROM now() - chosen.ready_at)::float END AS waited
+), put_aside AS (
+    UPDATE fw_workflow_executions AS execution
+       SET status = CASE judged.status WHEN 'running' THEN 'queued' ELSE judged.status END,
+           lease_token = lease_token + 1, lease_owner = NULL, ready_at = now() + interval '{ASIDE_SECONDS} seconds',
+           crash_count = {MOST_CRASHES - 1}
+      FROM judged WHERE execution.id = judged.id AND judged.aside
+    RETURNING execution.msg_id, execution.ready_at
 ), mirrored AS (
-    UPDATE pgmq.q_workflow_execution_queue AS message SET vt = claimed.ready_at, read_ct = read_ct + 1
-      FROM claimed WHERE message.msg_id = claimed.msg_id
+    UPDATE pgmq.q_workflow_execution_queue AS message SET vt = moved.ready_at, read_ct = read_ct + moved.reads
+      FROM (SELECT msg_id, ready_at, 1 AS reads FROM claimed UNION ALL SELECT *, 0 FROM put_aside) AS moved
+     WHERE message.msg_id = moved.msg_id
 )
 SELECT id, organization_id, rule_id, rule_version, workflow, workflow_version, input, created_at, heartbeat_at, round,
        retry_count, total_attempts, crash_count, cancel_requested_at IS NOT NULL AS cancel_requested, deadline_at,
@@ -131,10 +150,15 @@ class ClaimStore:
         self._database = database
         self._worker = worker
 
-    async def claim(self, free: int, for_any: int, holders: Collection[str], cursor: str) -> Claims:
-        """Take up to `free` executions; beyond `for_any` only of organisations that are not among `holders`."""
+    async def claim(
+        self, free: int, for_any: int, holders: Collection[str], cursor: str, *, suspect: bool = True
+    ) -> Claims:
+        """Take up to `free` executions; beyond `for_any` only of organisations that are not among `holders`.
+
+        At most one of them is a suspect, and none unless `suspect` says that there is room for one.
+        """
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(CLAIM, free, for_any, list(holders), cursor, self._worker)
+            rows = await connection.fetch(CLAIM, free, for_any, list(holders), cursor, self._worker, suspect)
             going_on = [row["id"] for row in rows if not row["fresh"]]
             past = await _past(connection, going_on) if going_on else _Past()
         executions = [past.execution(row) for row in rows]

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from worker_runtime.postgres import DatabaseUnavailable
-from workflow_worker.execution import Cancelled, Completed, Failing, Released, Suspended
+from workflow_worker.execution import Cancelled, Completed, Failing, Lease, Released, Suspended
 from workflow_worker.store.rows import ALLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from uuid import UUID
 
     from worker_runtime.postgres import Database
     from workflow_worker.execution import Ending, EventWait, Execution, StepRecord
@@ -22,7 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["LedgerStore", "Standing", "Unwritable", "Write"]
 
 # A value that it cannot hold, a rule of the schema: no wait cures that.
-UNWRITABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+UNWRITABLE = (
+    asyncpg.CardinalityViolationError,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
 
 # Instead of a number of seconds.
 FOR_EVER = -1.0
@@ -33,7 +37,7 @@ SELECT pg_advisory_xact_lock(key) FROM (
       FROM unnest($1::text[], $2::text[], $3::text[]) AS given (organization, event, correlation) ORDER BY key) AS keys
 """
 HOLD = f"""
-SELECT execution.id, execution.cancel_requested_at IS NOT NULL AS cancel_requested,
+SELECT execution.id, execution.lease_token, execution.cancel_requested_at IS NOT NULL AS cancel_requested,
        coalesce({ALLOWED}, false) AND (SELECT fw_workflows_scheduled()) AS may_go_on
   FROM unnest($1::uuid[], $2::bigint[]) AS given (id, token)
        JOIN fw_workflow_executions AS execution ON execution.id = given.id AND execution.lease_token = given.token
@@ -168,21 +172,23 @@ class LedgerStore:
             if waits := [(write, wait) for write in writes for wait in _waits(write)]:
                 await connection.execute(LOCK_WAITS, *_signals_of(waits))
             held = await self._held(connection, writes)
-            kept = [write for write in writes if write.execution.id in held]
+            kept = [write for write in writes if write.execution.lease in held]
             await self._record(connection, kept)
             if ended := [write for write in kept if write.ending is not None]:
                 await _settle(connection, ended)
-        return [held.get(write.execution.id) for write in writes]
+        return [held.get(write.execution.lease) for write in writes]
 
-    async def _held(self, connection: Any, writes: Sequence[Write]) -> Mapping[UUID, Standing]:
+    async def _held(self, connection: Any, writes: Sequence[Write]) -> Mapping[Lease, Standing]:
+        # By lease: a worker that lost an execution and has it again may say something by both in one batch.
         leases = [write.execution.lease for write in writes]
         rows = await connection.fetch(HOLD, [one.execution_id for one in leases], [one.token for one in leases])
-        return {row["id"]: Standing(row["cancel_requested"], row["may_go_on"]) for row in rows}
+        return {
+            Lease(row["id"], row["lease_token"]): Standing(row["cancel_requested"], row["may_go_on"]) for row in rows
+        }
 
     async def _record(self, connection: Any, writes: Sequence[Write]) -> None:
-        lines = [(write.execution, record) for write in writes for record in write.records]
-        if lines:
-            await connection.execute(RECORD, *_columns([_line(*line) for line in lines]), self._worker)
+        if lines := _lines(writes):
+            await connection.execute(RECORD, *_columns(lines), self._worker)
         progressed = [
             write.execution.id for write in writes if write.progressed and write.ending is None and _counts(write)
         ]
@@ -220,6 +226,16 @@ def _signals_of(waits: Sequence[tuple[Write, EventWait]]) -> list[list[Any]]:
 
 def _signal(write: Write, wait: EventWait) -> tuple[str, str, str]:
     return write.execution.organization_id, wait.event, wait.correlation
+
+
+def _lines(writes: Sequence[Write]) -> list[tuple[Any, ...]]:
+    # A step that began to wait and had no longer to is both in one write: one statement writes a row once.
+    newest = {
+        (write.execution.id, record.step, record.attempt): _line(write.execution, record)
+        for write in writes
+        for record in write.records
+    }
+    return list(newest.values())
 
 
 def _line(execution: Execution, record: StepRecord) -> tuple[Any, ...]:
