@@ -110,8 +110,11 @@ def _migrate(_: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
 
 
 def _queues(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
-    write_rows(asyncio.run(queue_rows(settings)), asked.output)
-    return ExitCode.OK
+    rows, missing = asyncio.run(queue_rows(settings))
+    write_rows(rows, asked.output)
+    if missing:
+        say(missing)
+    return ExitCode.PARTIAL if missing and settings.database_url else ExitCode.OK
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -227,6 +227,15 @@ async def test_the_backlog_counts_by_organisation_and_names_the_oldest(desk: Des
     assert oldest["execution_id"] == str(first)
 
 
+async def test_what_has_slept_for_long_is_not_late_for_that(desk: Desk) -> None:
+    key = desk.execution()
+    slept = "UPDATE pgmq.q_workflow_execution_queue SET enqueued_at = now() - interval '30 days', vt = now()"
+    desk.connection.execute(f"{slept} - interval '90 seconds'".encode())
+    counts = await desk.upkeep.count()
+    assert (counts.waiting, desk.status(key)) == (1, "queued")
+    assert 90 <= counts.oldest_seconds < 1000
+
+
 async def test_failures_are_shown_with_their_dead_letters(desk: Desk) -> None:
     key, letter = await desk.failed()
     retried = await desk.claimed()
@@ -437,6 +446,20 @@ async def test_the_worker_is_off_by_default(desk: Desk) -> None:
     desk.execution("new")
     desk.execution("without settings")
     assert await desk.claim() == []
+
+
+async def test_all_of_it_runs_in_one_go(desk: Desk) -> None:
+    """Section after section, as somebody does who tries out the pages: none is left out, and none is refused."""
+    _, letter = await desk.failed()
+    await desk.claimed()
+    pages = (*seed_sql.GUIDE, *seed_sql.RUNBOOK)
+    ran = 0
+    for block in pages:
+        if block in (seed_sql.EMERGENCY, seed_sql.ROLLBACK):
+            # Each begins with a job that is scheduled.
+            desk.type(seed_sql.RESUME)
+        ran += len(desk.type(block, org_id="acme", msg_id=letter))
+    assert ran == sum(block.count(";") - block.count(";$$") for block in pages) == seed_sql.STATEMENTS
 
 
 async def test_many_rows_are_rolled_back_in_a_few_seconds(desk: Desk) -> None:

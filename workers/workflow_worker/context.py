@@ -47,7 +47,7 @@ class StepFailed(Exception):
     """
 
     def __init__(self, step: str, error: str) -> None:
-        super().__init__(f"step {step}: {error}")
+        super().__init__(_of_step(step, error))
         self.step = step
         self.error = error
 
@@ -68,7 +68,7 @@ class StepRetries(Unwinding):
     """A step failed and is tried again after `seconds`."""
 
     def __init__(self, step: str, error: str, seconds: float) -> None:
-        super().__init__(f"step {step}: {error}")
+        super().__init__(_of_step(step, error))
         self.seconds = seconds
 
 
@@ -380,6 +380,13 @@ async def _contained(branch: Awaitable[Any]) -> Any:
         raise
     except BaseException as error:  # noqa: BLE001  handed to `parallel`, which raises what matters most
         return error
+
+
+def _of_step(step: str, error: str) -> str:
+    """Name the step behind the code: executions and dead letters are counted by what comes before the first colon."""
+    code, _, sentence = error.partition(": ")
+    place = f"step {step}: "
+    return f"{code}: {sentence}" if sentence.startswith(place) else f"{code}: {place}{sentence}".removesuffix(": ")
 
 
 def _urgency(error: BaseException) -> int:

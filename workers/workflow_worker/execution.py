@@ -102,8 +102,9 @@ class ChildEnd:
 class Execution:
     """What a claim brings: everything needed to go on where the journal ends. Times are the database's.
 
-    `records` are oldest first: whatever was completed, and the failures of this round. `deliveries` are by step,
-    `children`, those that have ended, by their ids. `unreadable` says what of it cannot be read, and why.
+    `waited_seconds` passed since it was due, where this is its first claim. `records` are oldest first: whatever was
+    completed, and the failures of this round. `deliveries` are by step, `children`, those that have ended, by ids.
+    `unreadable` says what of it cannot be read, and why.
     """
 
     lease: Lease
@@ -116,6 +117,7 @@ class Execution:
     created_at: datetime
     claimed_at: datetime
     visibility_seconds: int
+    waited_seconds: float | None = None
     round: int = 0
     retry_count: int = 0
     total_attempts: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -14,6 +14,7 @@ from worker_runtime.postgres import DatabaseUnavailable
 from worker_runtime.telemetry import work_span
 from workflow_worker.execution import Cancelled, Completed, Ending, Failing, LeaseLost, Released, Suspended
 from workflow_worker.leases import Held
+from workflow_worker.queue import LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,6 +81,19 @@ class Executions:
                 await self.heartbeat.while_waiting(self._rest(stop))
         await self.heartbeat.while_waiting(self._drain(stop))
 
+    def in_flight(self) -> list[dict[str, Any]]:
+        """Return what is at work, as `/health/detailed` shows jobs; may be called from another thread."""
+        now = time.monotonic()
+        return [
+            {
+                "queue": LABEL,
+                "jobId": str(turn.held.execution.id),
+                "name": turn.held.execution.workflow or f"rule {turn.held.execution.rule_id}",
+                "ageMs": round((now - turn.began) * 1000),
+            }
+            for turn in list(self._turns.values())
+        ]
+
     async def claim(self) -> bool:
         """Take what is ready into free slots; tell whether there may be more for slots that are still free."""
         free = min(self._most - len(self._turns), self._most_at_once)
@@ -118,6 +132,8 @@ class Executions:
     def _begin(self, execution: Execution) -> None:
         if execution.crash_count:
             self._metrics.recovered(1)
+        if execution.waited_seconds is not None:
+            self._metrics.wait.observe(execution.waited_seconds)
         held = Held(execution)
         turn = self._turn_of(held)
         task = asyncio.create_task(self._take(turn), name=f"execution {execution.id}")

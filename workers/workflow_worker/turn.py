@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid5
 
@@ -68,6 +69,7 @@ class Turn:
         random: Random,
     ) -> None:
         self.held = held
+        self.began = time.monotonic()
         self.stopping = False
         self._execution = held.execution
         self._leases = leases

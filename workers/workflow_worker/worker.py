@@ -129,6 +129,8 @@ def _running(
         poll_seconds=settings.workflow_poll_interval_ms / 1000,
         hinted=hinted,
     )
+    runtime.also_in_flight(executions.in_flight)
+    runtime.health.show("workflows", presence.last_run)
     return [leases, executions]
 
 

@@ -25,6 +25,7 @@ from workflow_worker.steps import STEPS
 from workflow_worker.steps.call import Call
 from workflow_worker.steps.notify import Notify
 from workflow_worker.steps.step import Name, Step, Steps, ValuesField
+from workflow_worker.steps.workflow import Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -161,6 +162,7 @@ class _Reading:
         self.complaints: list[Complaint] = []
         self._surroundings = surroundings
         self._ids: set[str] = set()
+        self._name: Any = None
         self._count = 0
 
     def definition(self, document: Any) -> Definition | None:
@@ -170,6 +172,7 @@ class _Reading:
         self._refuse_unknown((), document, DOCUMENT_KEYS)
         head = validate(Head, document, (), self.complaints)
         self._refuse_both(document)
+        self._name = document.get("name")
         steps = self._steps(("steps",), document["steps"], 1) if document.get("steps") is not None else Steps()
         trigger, output = self._trigger(document.get("trigger")), head.output if head else None
         self.complaints += wrong_references(steps, output, self._ids)
@@ -267,6 +270,8 @@ class _Reading:
             self._complain((*place, "channel"), f"{does.channel} is switched off: {remedy} change it")
         if isinstance(does, Call):
             self._look_at_call(place, does)
+        if isinstance(does, Workflow) and does.start == self._name and "condition" not in place:
+            self._complain((*place, "start"), f"{does.start} would start itself without end: put it into a condition")
         return does
 
     def _look_at_call(self, place: Place, call: Call) -> None:

@@ -123,7 +123,8 @@ WITH near AS (
            crash_count = crash_count + (chosen.status = 'running')::integer,
            rule_version = coalesce(rule_version, (SELECT current_version FROM fw_workflow_rules WHERE id = rule_id))
       FROM chosen WHERE execution.id = chosen.id
-    RETURNING execution.*, chosen.seconds, chosen.started_at IS NULL AS fresh
+    RETURNING execution.*, chosen.seconds, chosen.started_at IS NULL AS fresh,
+              CASE WHEN chosen.started_at IS NULL THEN extract(epoch FROM now() - chosen.ready_at)::float END AS waited
 ), put_aside AS (
     UPDATE fw_workflow_executions AS execution
        SET status = CASE judged.status WHEN 'running' THEN 'queued' ELSE judged.status END,
@@ -138,7 +139,7 @@ WITH near AS (
 )
 SELECT id, organization_id, rule_id, rule_version, workflow, workflow_version, input, created_at, heartbeat_at, round,
        retry_count, total_attempts, crash_count, cancel_requested_at IS NOT NULL AS cancel_requested,
-       trace, parent_id, lease_token, seconds AS visibility_seconds, fresh
+       trace, parent_id, lease_token, seconds AS visibility_seconds, fresh, waited
   FROM claimed
 """
 # What was completed in any round is not done again; failures count in their own round.

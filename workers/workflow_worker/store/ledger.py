@@ -100,6 +100,13 @@ SELECT array_agg(msg_id) FILTER (WHERE over) AS messages, array_agg(id) FILTER (
 """
 ARCHIVE = "SELECT fw_workflow_archive($1)"
 FORGET_WAITS = "DELETE FROM fw_workflow_waits WHERE execution_id = ANY ($1)"
+# Those that a turn no longer waits for, met or timed out: what they were told of would wake it without end.
+FORGET_OTHERS = """
+DELETE FROM fw_workflow_waits AS waits
+ WHERE execution_id = ANY ($1)
+   AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::text[]) AS given (id, step)
+                    WHERE given.id = waits.execution_id AND given.step = waits.step)
+"""
 WAIT = """
 INSERT INTO fw_workflow_waits (execution_id, step, organization_id, event_name, correlation, after_signal)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
@@ -115,8 +122,13 @@ SELECT fw_workflow_wake(array_agg(DISTINCT execution.id)) FROM fw_workflow_execu
                    AND signals.id > greatest(waits.after_signal, execution.signals_before))
         OR EXISTS (SELECT FROM fw_workflow_executions AS child
                     WHERE child.parent_id = execution.id AND child.status IN ('completed', 'failed', 'cancelled')
-                      AND child.id::text IN (SELECT output->>'executionId' FROM fw_workflow_steps AS steps
-                                              WHERE steps.execution_id = execution.id AND steps.status = 'waiting')))
+                      AND child.id::text IN (
+                          SELECT output->>'executionId' FROM fw_workflow_steps AS steps
+                           WHERE steps.execution_id = execution.id AND steps.status = 'waiting'
+                             -- One that began to wait before it was opened again has ended in a later round.
+                             AND NOT EXISTS (SELECT FROM fw_workflow_steps AS later
+                                              WHERE later.execution_id = steps.execution_id AND later.step = steps.step
+                                                AND later.round > steps.round AND later.status <> 'waiting'))))
 """
 
 
@@ -221,6 +233,9 @@ async def _settle(connection: Any, writes: Sequence[Write]) -> None:
         await connection.execute(FORGET_WAITS, ends["over"])
     if suspended := [write for write in writes if isinstance(write.ending, Suspended)]:
         waits = [(write, wait) for write in suspended for wait in _waits(write)]
+        if older := [write.execution.id for write in suspended if write.execution.records]:
+            steps = [[write.execution.id for write, _ in waits], [wait.step for _, wait in waits]]
+            await connection.execute(FORGET_OTHERS, older, *steps)
         if waits:
             rows = [(write.execution.id, wait.step, *_signal(write, wait), wait.after_signal) for write, wait in waits]
             await connection.execute(WAIT, *_columns(rows))

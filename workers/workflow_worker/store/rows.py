@@ -43,6 +43,7 @@ def execution_of(row: Mapping[str, Any], past: Past) -> Execution:
         input=given,
         created_at=row["created_at"],
         claimed_at=row["heartbeat_at"],
+        waited_seconds=row["waited"],
         visibility_seconds=row["visibility_seconds"],
         round=row["round"],
         retry_count=row["retry_count"],

@@ -93,7 +93,8 @@ COUNT = """
 SELECT count(*) FILTER (WHERE vt <= now()) AS waiting, count(*) FILTER (WHERE vt > now()) AS later,
        (SELECT count(*) FROM fw_workflow_executions WHERE status = 'running') AS active,
        (SELECT count(*) FROM pgmq.q_workflow_dlq) AS dead,
-       coalesce(extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now())), 0)::float AS oldest_seconds,
+       -- Since it is due: an execution may have waited for a month by then.
+       coalesce(extract(epoch FROM now() - min(vt) FILTER (WHERE vt <= now())), 0)::float AS oldest_seconds,
        (SELECT greatest(reltuples, 0)::bigint FROM pg_class
          WHERE oid = 'pgmq.a_workflow_execution_queue'::regclass) AS archived,
        fw_workflows_scheduled() AS scheduled
