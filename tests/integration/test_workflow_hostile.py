@@ -131,7 +131,8 @@ async def test_code_that_means_to_take_the_worker_with_it_has_only_failed(desk: 
         bad = await desk.start("harmful", {"harm": harm})
         failed = await desk.until(bad, "failed")
         await desk.until(await desk.start("one", organisation="neighbour"), "completed")
-    assert failed["last_error"].startswith(f"step a: {harm}" if ":" in harm else f"step a: STEP_FAILED: {harm}")
+    code, _, what = harm.rpartition(": ")
+    assert failed["last_error"].startswith(f"{code or 'STEP_FAILED'}: step a: {what}")
     assert (failed["crash_count"], failed["total_attempts"]) == (0, 1 if ":" in harm else 2)
 
 

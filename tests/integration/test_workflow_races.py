@@ -228,7 +228,7 @@ async def test_an_event_that_did_not_come_in_time_is_waited_for_again(desk: Desk
     async with engine(desk.url, patient):
         execution = await desk.start("patient", {"seconds": 0.05})
         failed = await desk.until(execution, "failed")
-        assert failed["last_error"] == "step bell: EVENT_TIMEOUT: bell did not come in time"
+        assert failed["last_error"] == "EVENT_TIMEOUT: step bell: bell did not come in time"
         await desk.rows("UPDATE fw_workflow_executions SET input = '{\"seconds\": 60}', status = 'queued'")
         await desk.until(execution, "waiting")
         await desk.signal("bell", "rings", "now")

@@ -187,7 +187,7 @@ class TestUrl:
             trial = Trial(workflow({"id": "a", "http": {"method": "GET", "url": url}}), value, http=client)
             ended = await trial.run()
         sentence = "the URL holds a blank, a control character or a backslash"
-        assert ended.error == f"step a: EGRESS_REFUSED: {sentence}"
+        assert ended.error == f"EGRESS_REFUSED: step a: {sentence}"
 
     @pytest.mark.parametrize(
         "host",
@@ -200,7 +200,7 @@ class TestUrl:
         http = {"method": "GET", "url": "https://{{ input }}/latest/meta-data"}
         async with egress(Settings()) as client:
             ended = await Trial(workflow({"id": "a", "http": http}), host, http=client).run()
-        assert str(ended.error).startswith("step a: EGRESS_REFUSED: ")
+        assert str(ended.error).startswith("EGRESS_REFUSED: step a: ")
 
     @pytest.mark.parametrize(
         ("url", "value", "sent"),

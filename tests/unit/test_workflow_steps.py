@@ -303,7 +303,7 @@ class TestWaitForEvent:
         step = {"wait_for_event": {**self.STEP["wait_for_event"], "timeoutSeconds": "input.limit"}}
         trial = Trial(workflow({"id": "paid", **step}), {"id": 1, "limit": 60})
         assert await trial.run() == Ended("waiting")
-        assert await trial.after(61) == Ended("failed", error="step paid: EVENT_TIMEOUT: paid did not come in time")
+        assert await trial.after(61) == Ended("failed", error="EVENT_TIMEOUT: step paid: paid did not come in time")
 
     @pytest.mark.parametrize("given", [{}, {"id": ""}, {"id": True}, {"id": {"a": 1}}, {"id": "x" * 300}])
     async def test_what_is_no_correlation(self, given: Any) -> None:
