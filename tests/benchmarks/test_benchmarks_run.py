@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+COMPARED = ("--parts", "throughput", "latency")
 
 
 def measured(*arguments: str) -> Any:
@@ -120,9 +121,15 @@ def test_documents_are_measured_beside_libraries_and_against_harm() -> None:
 
 @pytest.mark.timeout(240)
 def test_workflows_are_measured_beside_their_peers() -> None:
-    measured = printed("bench_workflows.py", "--executions", "60", "--repeats", "1", "--starts", "5")
+    measured = printed("bench_workflows.py", *COMPARED, "--executions", "60", "--repeats", "1", "--starts", "5")
     peers = ["DBOS", "DBOS, threads", "Absurd"]
     assert [row["contender"] for row in measured["throughput"]] == [*peers, "ours", "limit"]
     assert all(row["executionsPerSecond"] > 0 and row["enqueuedPerSecond"] > 0 for row in measured["throughput"])
     assert [row["contender"] for row in measured["latency"]] == [*peers, "ours", "ours, hinted"]
     assert all(row["p50Ms"] > 0 for row in measured["latency"])
+
+
+def test_how_long_a_small_organisation_waits_behind_others_is_measured() -> None:
+    rows = printed("bench_workflows.py", "--parts", "neighbours", "--backlog", "3000", "--starts", "8")["neighbours"]
+    assert [row["contender"] for row in rows] == ["1 x 3,000", "10 x 300", "1,000 x 3"]
+    assert all(row["slowestMs"] >= row["p50Ms"] > 0 for row in rows)
