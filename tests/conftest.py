@@ -72,6 +72,7 @@ PRODUCT_VARIABLES = (
     "START_TIMEOUT_MS",
     "STORAGE_URL",
     "WEBHOOK_",
+    "WORKFLOW_",
     "SLACK_",
     "TENANT_",
     "TESSERACT_CMD",

@@ -142,10 +142,18 @@ WHERE enqueued_at < now() - interval '30 days';
 RUNBOOK = (SAFE_PAUSE, RESUME, RESET_STUCK_SEMAPHORE, BACKLOG, FAILURES, EMERGENCY, ROLLBACK, HEALTH)
 GUIDE = (QUEUE_DEPTH, DEAD_LETTERS, RUN_HISTORY, DEAD_LETTER_RETRY, PURGE_OLD_DEAD_LETTERS)
 
+# How many there are of them: 20 in the runbook, 7 in the guide.
+STATEMENTS = 27
+
 STATEMENT = re.compile(r"((?:\$\$.*?\$\$|--[^\n]*\n|'[^']*'|[^;])+;)", re.DOTALL)
 
 
 def statements(block: str, **given: object) -> list[str]:
-    """Take a block apart at its semicolons; `org_id` and `msg_id` are what a person would fill in."""
+    """Take a block apart at its semicolons; `org_id` and `msg_id` are what a person would fill in.
+
+    Raises `ValueError` for text that is no statement, and would be left out.
+    """
     filled = block.replace("<org_id>", str(given.get("org_id", ""))).replace(":msg_id", str(given.get("msg_id", "")))
+    if left := STATEMENT.sub("", filled).strip():
+        raise ValueError(f"{left!r} does not end with a semicolon")
     return [statement.strip() for statement in STATEMENT.findall(filled)]

@@ -23,10 +23,10 @@ from workflow_worker.presence import Presence
 from workflow_worker.programs import Programs
 from workflow_worker.registry import Registry
 from workflow_worker.store.children import ChildStore
-from workflow_worker.store.claims import ClaimStore
+from workflow_worker.store.claims import CLAIMING, ClaimStore
 from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
-from workflow_worker.store.ledger import LedgerStore
+from workflow_worker.store.ledger import HOLD_AT_MOST, LedgerStore
 from workflow_worker.store.presence import PresenceStore
 from workflow_worker.store.upkeep import UpkeepStore
 from workflow_worker.turn import Turn
@@ -183,8 +183,8 @@ async def engine(
         async def database(**settings: Any) -> Database:
             return await opened.enter_async_context(Database(url, **settings))
 
-        claims = ClaimStore(await database(settings=BY_INDEX, listener=Listener(HINTS, hinted.set)), name)
-        ledger_store = LedgerStore(await database(settings=BY_INDEX), name)
+        claims = ClaimStore(await database(settings=CLAIMING, listener=Listener(HINTS, hinted.set)), name)
+        ledger_store = LedgerStore(await database(settings={**BY_INDEX, **HOLD_AT_MOST}), name)
         leases = Leases(LeaseStore(await database(settings=BY_INDEX)), every_seconds=0.1)
         reads, background = await database(settings=BY_INDEX), await database()
         definitions = DefinitionStore(reads)

@@ -14,11 +14,13 @@ from events_worker.contracts.asyncapi import asyncapi_yaml
 from events_worker.contracts.reference import reference as events_reference
 from events_worker.settings import EventsSettings
 from ingestion_worker.settings import IngestionSettings
+from jobs_worker.settings import JobsSettings
 from notifications_worker.notification import schema as notification_schema
 from notifications_worker.settings import NotificationsSettings
 from worker_runtime import metric_catalogue, settings
 from worker_runtime.settings.variables import variables_of
 from workflow_worker.definition import schema as definition_schema
+from workflow_worker.settings import WorkflowSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +33,9 @@ def pages() -> dict[str, str]:
     workers: dict[str, type[settings.WorkerSettings]] = {
         "events-worker": EventsSettings,
         "ingestion-worker": IngestionSettings,
+        "jobs-worker": JobsSettings,
         "notifications-worker": NotificationsSettings,
+        "workflow-worker": WorkflowSettings,
     }
     catalogue = load_catalogue()
     return {

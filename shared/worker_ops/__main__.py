@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import asyncpg
 import structlog
@@ -35,6 +36,7 @@ from worker_runtime.settings import SettingsError, WorkerSettings, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from io import TextIOWrapper
 
 # How a command may end by an exception; any other is a bug. The last is what PostgreSQL says of a missing privilege.
 ENDINGS = (
@@ -52,7 +54,17 @@ ENDINGS = (
 
 def main() -> NoReturn:
     """Run one command and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal has no character for is written as an escape.
+        cast("TextIOWrapper", stream).reconfigure(errors="backslashreplace")
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough; Python's farewell must not find out again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.OK
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> ExitCode:
@@ -102,8 +114,11 @@ def _migrate(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
 
 
 def _queues(asked: argparse.Namespace, settings: WorkerSettings) -> ExitCode:
-    write_rows(asyncio.run(queue_rows(settings)), asked.output)
-    return ExitCode.OK
+    rows, missing = asyncio.run(queue_rows(settings))
+    write_rows(rows, asked.output)
+    if missing:
+        say(missing)
+    return ExitCode.PARTIAL if missing and settings.database_url else ExitCode.OK
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 FORMATS = ("table", "json", "ndjson")
+# Rows are as wide as their widest cell.
+MOST_CELL = 500
+# What moves a terminal's cursor, colours it, or turns what follows around: names and errors may be anybody's.
+HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Row = dict[str, Any]
 
@@ -45,7 +50,12 @@ def at(moment: datetime | None) -> str | None:
 
 def say(message: str) -> None:
     """Tell the person at the terminal."""
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{harmless(message)}\n")
+
+
+def harmless(text: str) -> str:
+    """Write as escapes what a terminal would obey instead of show; lines stay lines."""
+    return HARMFUL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _written(rows: Sequence[Mapping[str, Any]], how: str) -> str:
@@ -78,11 +88,16 @@ def _are_numbers(column: Sequence[object]) -> bool:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    return "-" if value is None else _short(harmless(str(value)).replace("\t", "\\t").replace("\n", "\\n"))
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= MOST_CELL else f"{cell[: MOST_CELL - 3]}..."
 
 
 def _indented(value: object, width: int) -> str:
     if isinstance(value, (dict, list)):
         text = json.dumps(value, indent=2, ensure_ascii=False) if value else "-"
-        return text.replace("\n", "\n" + " " * (width + 2))
-    return _cell(value)
+    else:
+        text = value if isinstance(value, str) else _cell(value)
+    return harmless(text).replace("\n", "\n" + " " * (width + 2))

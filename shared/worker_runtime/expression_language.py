@@ -312,7 +312,9 @@ def _as_json(value: Any) -> str:
 
 def _url_encoded(value: Any) -> str:
     charge(weigh(value, MOST_CHARACTERS) >> 7)
-    return filters.do_urlencode(value)
+    encoded = filters.do_urlencode(value)
+    # Jinja's own leaves a text its `/`, by which it would be several parts of a path.
+    return encoded if isinstance(value, (dict, list, tuple)) else encoded.replace("/", "%2F")
 
 
 def _escaped(value: Any) -> str:

@@ -6,6 +6,7 @@ that a notification never says "None" or nothing where a name belongs.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,9 @@ def _parsed(template: str, names: Sequence[str]) -> nodes.Template:
         raise TemplateSyntaxError(f"unknown name {min(unknown)} (there are {', '.join(names)})", 1)
     if parsed.find(nodes.Pow):
         raise TemplateSyntaxError("** is not part of this language", 1)
+    if any(isinstance(one.value, float) and not math.isfinite(one.value) for one in parsed.find_all(nodes.Const)):
+        # Jinja would write it down as `inf`, which is a name.
+        raise TemplateSyntaxError("a number is too large", 1)
     for statement in parsed.find_all(nodes.Stmt):
         if not isinstance(statement, STATEMENTS) or getattr(statement, "recursive", False):
             raise TemplateSyntaxError(f"{{% {type(statement).__name__.lower()} %}} is not part of this language", 1)

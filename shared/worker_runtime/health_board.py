@@ -98,6 +98,7 @@ class HealthBoard:
         self._config = config
         self._job_metrics = job_metrics
         self._jobs_in_flight = jobs_in_flight
+        self._sections: Mapping[str, Callable[[], Mapping[str, Any]]] = {}
         self._born = time.monotonic()
 
     def enter(self, phase: Phase) -> None:
@@ -112,6 +113,10 @@ class HealthBoard:
     def forget(self, name: str) -> None:
         """Expect nothing any more of a loop that has ended."""
         self.loops = {known: heartbeat for known, heartbeat in self.loops.items() if known != name}
+
+    def show(self, name: str, section: Callable[[], Mapping[str, Any]]) -> None:
+        """Add what only this worker has to `/health/detailed`; `section` is called from the server's thread."""
+        self._sections = {**self._sections, name: section}
 
     @property
     def ready(self) -> bool:
@@ -159,6 +164,7 @@ class HealthBoard:
             "inFlight": self._jobs_in_flight(),
             "memory": memory(),
             "config": dict(self._config),
+            **{name: dict(section()) for name, section in self._sections.items()},
         }
         return code, body
 

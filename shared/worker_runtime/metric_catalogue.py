@@ -181,7 +181,9 @@ WORKFLOW_STEPS = CounterMetric(
 )
 WORKFLOW_STEP_DURATION = HistogramMetric("intelliflow_workflow_step_seconds", "Time in a try of a step", ("kind",))
 WORKFLOW_SWEPT = CounterMetric(
-    "intelliflow_workflow_swept_total", "Messages that were missing, and messages that were nobody's", ("what",)
+    "intelliflow_workflow_swept_total",
+    "Messages that were missing, messages that were nobody's, and executions that waited for what had come",
+    ("what",),
 )
 WORKFLOW_PURGED = CounterMetric(
     "intelliflow_workflow_purged_total", "Executions, signals and archived messages deleted for their age"

@@ -73,6 +73,7 @@ class Runtime(Generic[S]):
         )
         self.dependencies = Dependencies(self.metrics, self.breakers)
         self._consumers: list[Consumer[Any]] = []
+        self._other_work: list[Callable[[], list[dict[str, Any]]]] = []
         self.health = HealthBoard(
             Identity(worker, release),
             stall_limit_ms=settings.loop_stall_limit_ms,
@@ -230,9 +231,13 @@ class Runtime(Generic[S]):
             raise RedisUnavailable(self.redis.trouble)
         await self.redis.call("PING")
 
+    def also_in_flight(self, jobs: Callable[[], list[dict[str, Any]]]) -> None:
+        """Show in `/health/detailed` the work of a loop that is no consumer; called from the health server's thread."""
+        self._other_work.append(jobs)
+
     def _jobs_in_flight(self) -> list[dict[str, Any]]:
         now = time.time()
-        return [
+        return [job for jobs in self._other_work for job in jobs()] + [
             {
                 "queue": consumer.name,
                 "jobId": str(lease.job),
@@ -246,7 +251,8 @@ class Runtime(Generic[S]):
     def _job_metrics(self) -> dict[str, Any]:
         return {
             "concurrency": self.settings.queue_concurrency,
-            "inFlight": sum(consumer.engine.in_flight for consumer in self._consumers),
+            "inFlight": sum(consumer.engine.in_flight for consumer in self._consumers)
+            + sum(len(jobs()) for jobs in self._other_work),
             **self.metrics.job_totals(),
         }
 

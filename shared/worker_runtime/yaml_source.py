@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -19,11 +20,16 @@ Place = tuple[str | int, ...]
 
 # An alias costs four characters and may stand for everything before it: what it stands for is what is counted.
 MOST_VALUES = 100_000
+MOST_BYTES = 4_194_304
+MOST_COMPLAINTS = 100
 DEEPEST = 100
-LONGEST_LINE_FOR_LIBYAML = 1_000
 SIMILAR = 0.6
 PLAIN_TEXT = "tag:yaml.org,2002:str"
 MERGE = "tag:yaml.org,2002:merge"
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# YAML has numbers like 1:59:59, and takes its time with them.
+LONGEST_NUMBER = 1_000
+LIBYAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 KINDER_WORDS = {
     "dict_type": "must be a mapping: lines of `key: value`",
     "list_type": "must be a list: lines that begin with `- `",
@@ -79,7 +85,9 @@ class Source:
     def error(self, complaints: Iterable[Complaint]) -> SourceError:
         """Write the complaints, and the keys that are written twice, as one error in the order of the file."""
         ordered = sorted([*complaints, *self.repeated], key=self._line_of)
-        return SourceError("\n".join(dict.fromkeys(map(self.sentence, ordered))))
+        sentences = dict.fromkeys(map(self.sentence, ordered[:MOST_COMPLAINTS]))
+        more = [f"{self.path}: and {left} more"] if (left := len(ordered) - MOST_COMPLAINTS) > 0 else []
+        return SourceError("\n".join([*sentences, *more]))
 
     def line(self, place: Place) -> int:
         """Return the line of the value at `place`, or of the nearest thing around it that exists. Counts from 1."""
@@ -97,15 +105,25 @@ class Source:
 
     def _read(self) -> str:
         try:
-            return self.path.read_text(encoding="utf-8")
+            with self.path.open("rb") as file:
+                written = file.read(MOST_BYTES + 1)
+            if len(written) > MOST_BYTES:
+                raise SourceError(f"{self.path}: has more than {MOST_BYTES} bytes")
+            return written.decode("utf-8")
         except OSError as error:
             raise SourceError(f"{self.path}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise SourceError(f"{self.path}: is not UTF-8") from error
+        except ValueError as error:
+            # A name with a NUL in it.
+            raise SourceError(f"{self.path}: cannot be read: {error}") from error
 
     def _parse(self, text: str) -> yaml.Node | None:
         try:
+            _refuse_too_much(text)
             root = _composed(text)
+        except _TooMuch as error:
+            raise SourceError(f"{self.path}:{error.line}: {error}") from error
         except yaml.MarkedYAMLError as error:
             raise self._not_yaml(error) from error
         except yaml.reader.ReaderError as error:
@@ -163,13 +181,29 @@ class Source:
         return SourceError(f"{self.path}:{line}: is not YAML: {on_one_line(str(error.problem))}")
 
 
+class _TooMuch(Exception):
+    def __init__(self, event: yaml.Event, sentence: str) -> None:
+        super().__init__(sentence)
+        self.line = event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _refuse_too_much(text: str) -> None:
+    """Raise `_TooMuch` before whoever calls itself for each level sees it: libyaml's composer dies of too many."""
+    depth = 0
+    with contextlib.suppress(yaml.YAMLError):
+        for number, event in enumerate(yaml.parse(text, Loader=LIBYAML)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise _TooMuch(event, "is nested too deeply")
+            # A key and a value each.
+            if number > 2 * MOST_VALUES:
+                raise _TooMuch(event, f"holds more than {MOST_VALUES} values")
+
+
 def _composed(text: str) -> yaml.Node | None:
     """Parse with libyaml, in 5 ms where PyYAML's own parser takes 70; of a mistake the latter speaks better."""
-    # A level of nesting takes a column, or two levels do, and libyaml's composer dies of a stack that is too deep.
-    if max(map(len, text.splitlines()), default=0) > LONGEST_LINE_FOR_LIBYAML:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
     try:
-        return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.compose(text, Loader=LIBYAML)
     except yaml.YAMLError:
         return yaml.compose(text, Loader=yaml.SafeLoader)
 
@@ -178,14 +212,20 @@ class _SafeValues(yaml.constructor.SafeConstructor):
     """PyYAML's own, without its loader: the nodes exist already."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+        if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+            raise _none_of_its_kind(node)
         try:
             return super().construct_object(node, deep=deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # The 31st of February, a number of ten thousand digits, `!!bool perhaps`.
-            kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(
-                None, None, f"this is no {kind}: put quotes around a text", node.start_mark
-            ) from error
+            # The 31st of February, `!!bool perhaps`.
+            raise _none_of_its_kind(node) from error
+
+
+def _none_of_its_kind(node: yaml.Node) -> yaml.MarkedYAMLError:
+    kind = node.tag.rpartition(":")[2]
+    return yaml.constructor.ConstructorError(
+        None, None, f"this is no {kind}: put quotes around a text", node.start_mark
+    )
 
 
 def validate(model: type[M], value: Any, place: Place, complaints: list[Complaint]) -> M | None:

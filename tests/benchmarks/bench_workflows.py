@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.tables import table
 from benchmarks.workflows.contenders import Contender, contenders, contenders_at_rest
 from benchmarks.workflows.measurement import measure_latency, measure_throughput
+from benchmarks.workflows.neighbours import measure_neighbours
 
 COLUMNS = {
     "throughput": {
@@ -35,6 +36,13 @@ COLUMNS = {
         "p99 ms": ("p99Ms", ".1f"),
         "cores meanwhile": ("cores", ".2f"),
     },
+    "neighbours": {
+        "first step after: p50 ms": ("p50Ms", ".0f"),
+        "p95 ms": ("p95Ms", ".0f"),
+        "slowest ms": ("slowestMs", ".0f"),
+        "still before it": ("left", ".0f"),
+        "cores meanwhile": ("cores", ".2f"),
+    },
 }
 
 
@@ -47,6 +55,7 @@ def main() -> None:
         "latency": lambda: measure_latency(
             chosen(contenders_at_rest(), arguments.only), arguments.starts, arguments.every
         ),
+        "neighbours": lambda: measure_neighbours(arguments.backlog, arguments.starts // 4, 4 * arguments.every),
     }
     measured: dict[str, list[dict[str, Any]]] = {part: measure[part]() for part in arguments.parts}
     if arguments.json:
@@ -68,6 +77,7 @@ def parsed() -> argparse.Namespace:
     add("--repeats", type=int, default=3, help="turns of each contender (default 3)")
     add("--starts", type=int, default=200, help="single starts (default 200)")
     add("--every", type=float, default=0.05, help="seconds between single starts, about (default 0.05)")
+    add("--backlog", type=int, default=100_000, help="executions of the neighbours (default 100000)")
     add("--only", help="measure one contender by its name")
     add("--json", action="store_true", help="one machine-readable line instead of the tables")
     return parser.parse_args()

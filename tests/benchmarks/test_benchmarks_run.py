@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+COMPARED = ("--parts", "throughput", "latency")
 
 
 def measured(*arguments: str) -> Any:
@@ -120,7 +121,7 @@ def test_documents_are_measured_beside_libraries_and_against_harm() -> None:
 
 @pytest.mark.timeout(240)
 def test_workflows_are_measured_beside_their_peers() -> None:
-    measured = printed("bench_workflows.py", "--executions", "60", "--repeats", "1", "--starts", "5")
+    measured = printed("bench_workflows.py", *COMPARED, "--executions", "60", "--repeats", "1", "--starts", "5")
     peers = ["DBOS", "DBOS, threads", "Absurd"]
     assert [row["contender"] for row in measured["throughput"]] == [*peers, "ours", "limit"]
     assert all(row["executionsPerSecond"] > 0 and row["enqueuedPerSecond"] > 0 for row in measured["throughput"])
@@ -132,3 +133,18 @@ def test_purging_is_measured_by_its_statements() -> None:
     rows = printed("bench_jobs_purge.py", "--jobs", "2000")
     assert [row["contender"] for row in rows] == ["retry-all", "purge"]
     assert all(row["longestMs"] > 0 and row["jobsPerSecond"] > 0 for row in rows)
+
+
+def test_how_long_a_small_organisation_waits_behind_others_is_measured() -> None:
+    rows = printed("bench_workflows.py", "--parts", "neighbours", "--backlog", "3000", "--starts", "8")["neighbours"]
+    assert [row["contender"] for row in rows] == ["1 x 3,000", "10 x 300", "1,000 x 3"]
+    assert all(row["slowestMs"] >= row["p50Ms"] > 0 for row in rows)
+
+
+def test_jobs_are_measured_beside_procrastinate_s_own_worker() -> None:
+    measured = printed("bench_jobs.py", "--jobs", "60", "--repeats", "1", "--singles", "5")
+    everybody = ["Procrastinate, 10", "Procrastinate, 50", "ours, 10", "ours, 50"]
+    assert [row["contender"] for row in measured["throughput"]] == everybody
+    assert all(row["executionsPerSecond"] > 0 for row in measured["throughput"])
+    assert [row["contender"] for row in measured["latency"]] == everybody
+    assert all(row["p50Ms"] > 0 for row in measured["latency"])

@@ -1,4 +1,4 @@
-"""Three events-workers, each the process that it is in production."""
+"""Some workers of a kind, each the process that it is in production."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ DRAINED = 128 + signal.SIGTERM
 class Fleet:
     """Starts workers and does things to them; a worker that somebody is at is left alone by others."""
 
-    def __init__(self, size: int, environment: Mapping[str, str], folder: Path, pen: Pen) -> None:
+    def __init__(
+        self, size: int, environment: Mapping[str, str], folder: Path, pen: Pen, package: str = "events_worker"
+    ) -> None:
         self._pen = pen
         self._busy: set[Process] = set()
         self._lock = threading.Lock()
         # Ends that nobody asked for.
         self.surprises: list[str] = []
         surroundings = {**environment, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        self.workers = [Process("events_worker", surroundings, folder / f"worker-{n}.log") for n in range(size)]
+        self.workers = [Process(package, surroundings, folder / f"worker-{n}.log") for n in range(size)]
 
     def __enter__(self) -> Self:
         for worker in self.workers:

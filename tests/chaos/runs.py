@@ -35,7 +35,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that went wrong from one moment to another, in seconds. `pid` is 0 where it concerned all workers."""
+    """Something that went wrong from one moment to another, in seconds. `pid` is 0 where it concerned all workers.
+
+    `event` is what alone it concerned, an organisation's name for a reset.
+    """
 
     kind: str
     since: float
@@ -73,6 +76,8 @@ def troubles_of(history: Iterable[Entry]) -> list[Trouble]:
             case "killed" | "cut off" | "deposed" | "forgot" | "stopped":
                 pid = entry.pid if entry.what in ("killed", "stopped") else 0
                 found.append(Trouble(entry.what, entry.at, entry.at, pid, entry.event))
+            case "reset":
+                found.append(Trouble(entry.what, entry.at, entry.at, 0, entry.aggregate))
             case "frozen":
                 open_ones["frozen", entry.pid] = entry.at
             case "thawed":

@@ -1,9 +1,8 @@
-"""A place for one worker or two, on servers shared with other tests, that die as a test wants it."""
+"""A place for one events-worker or two, with events and a verdict."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -11,17 +10,14 @@ import psycopg
 
 from chaos.events import LENIENT
 from chaos.fleet import TESTS
-from chaos.history import Pen, read
+from chaos.place import Place
 from chaos.rest import come_to_rest, what_is_left
 from chaos.verdict import judge
 from chaos.writers import INSERT
-from worker_suite import Process, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from chaos.history import Entry
     from chaos.verdict import Verdict
 
 # Found and taken over by others within seconds instead of a quarter of a minute.
@@ -36,31 +32,11 @@ QUICK = {
 }
 
 
-@dataclass
-class Site:
-    """Addresses, a history, and the workers started here."""
+class Site(Place):
+    """For events-workers."""
 
-    database_url: str
-    redis_url: str
-    folder: Path
-    pen: Pen
-    workers: list[Process] = field(default_factory=list)
-
-    @property
-    def history_path(self) -> Path:
-        return self.folder / "history.ndjson"
-
-    @property
-    def history(self) -> list[Entry]:
-        return read(self.history_path)
-
-    def worker(self, **environment: str) -> Process:
-        """Start one; it is not ready yet."""
-        addresses = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
-        own = {"CHAOS_HISTORY": str(self.history_path)}
-        log = self.folder / f"worker-{len(self.workers)}.log"
-        self.workers.append(Process("events_worker", {**QUICK, **addresses, **own, **environment}, log))
-        return self.workers[-1]
+    package = "events_worker"
+    quick = QUICK
 
     def commit(self, aggregates: Sequence[str], events: int = 1, kind: str = LENIENT, **payload: Any) -> list[str]:
         """Commit, in one transaction, so many events of each aggregate; return their ids, aggregate by aggregate."""
@@ -78,12 +54,6 @@ class Site:
         first = 1 + sum(entry.what == "written" for entry in self.history)
         return range(first, first + events)
 
-    def wait_for_death(self, worker: Process) -> None:
-        """Wait until it has been killed where it was doomed to be."""
-        wait_for(lambda: worker.popen.poll() is not None, 30, "the crash")
-        assert worker.popen.returncode == -9, worker.log.read_text()
-        self.pen.tell("killed", pid=worker.popen.pid)
-
     def effects(self, event: str) -> dict[str, int]:
         """Count the effects of an event by handler."""
         found = [entry.handler for entry in self.history if entry.event == event and entry.what == "effect"]
@@ -93,7 +63,3 @@ class Site:
         """Wait for rest, and judge."""
         come_to_rest(self.database_url, self.redis_url, within)
         return judge(self.history, what_is_left(self.database_url, self.redis_url))
-
-    def end(self) -> None:
-        for worker in self.workers:
-            worker.end()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from chaos.events import TABLES
-from chaos.faults import Storm
 from chaos.fleet import Fleet
 from chaos.history import Pen, read
+from chaos.relay_faults import RelayStorm
 from chaos.rest import asked, come_to_rest, what_is_left
 from chaos.verdict import judge
 from chaos.writers import Writer, aggregates
@@ -93,7 +93,7 @@ def rage(scene: Scene, fleet: Fleet, postgres: PostgresServer, redis: RedisServe
     for thread in (*writers, braking):
         thread.start()
     try:
-        Storm(fleet, postgres, redis, pen, chance).rage(scene.seconds, scene.pause)
+        RelayStorm(fleet, postgres, pen, chance, redis_server=redis).rage(scene.seconds, scene.pause)
     finally:
         over.set()
         for writer in writers:

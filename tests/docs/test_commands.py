@@ -37,7 +37,13 @@ OWN_DATABASE = {
     "docs/how-to/write-a-task.md",
     JOB_QUEUE,
 }
-USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102}
+USUAL_PORTS = {
+    "events-worker": 3100,
+    "ingestion-worker": 3101,
+    "notifications-worker": 3102,
+    "workflow-worker": 3103,
+    "jobs-worker": 3104,
+}
 
 pytestmark = [pytest.mark.needs("curl", "jq", "bash"), pytest.mark.timeout(240)]
 

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from embedded_stack.stack import WORKERS
 from events_worker.contracts import load_catalogue
 from events_worker.contracts.reference import reference
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
-PAGES = ["settings.md", "metrics.md", "events.md", "../events/asyncapi.yaml", "workflow-definition.schema.json"]
+PAGES = runpy.run_path(str(FOLDER / "generate.py"))["pages"]()
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_up_to_date(name: str) -> None:
-    pages = runpy.run_path(str(FOLDER / "generate.py"))["pages"]()
-    assert (FOLDER / name).read_text(encoding="utf-8") == pages[name], "run: python docs/reference/generate.py"
+    assert (FOLDER / name).read_text(encoding="utf-8") == PAGES[name], "run: python docs/reference/generate.py"
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_every_worker_s_settings_are_there(worker: str) -> None:
+    assert f"\n## Only `{worker}`\n" in PAGES["settings.md"]
 
 
 def test_the_page_of_events_says_how_older_versions_are_read_and_what_is_inside_of_fields() -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import psycopg
 import pytest
 import redis
 
@@ -52,12 +53,35 @@ def test_queues_counts_every_queue(redis_url: str) -> None:
         client.zadd("intelliflow:notifications:email:failed", {"c": 1})
         client.hset("intelliflow:text-extraction:meta", "paused", "1")
     asked = intelliflow("queues", "-o", "json", REDIS_URL=redis_url)
-    assert (asked.returncode, asked.stderr) == (0, "")
+    left_out = "DATABASE_URL is not set: workflow_execution_queue is not among these\n"
+    assert (asked.returncode, asked.stderr) == (0, left_out)
     rows = {row["queue"]: row for row in json.loads(asked.stdout)}
     assert list(rows) == LABELS
     assert rows["intelliflow:events"]["waiting"] == 2
     assert rows["intelliflow:notifications:email"]["failed"] == 1
     assert rows["intelliflow:text-extraction"]["paused"] is True
+
+
+def test_queues_counts_workflows_too(redis_url: str, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO fw_workflow_executions (organization_id, workflow, workflow_version)"
+            " SELECT 'acme', 'demo', 1 FROM generate_series(1, 3)"
+        )
+        asked = intelliflow("queues", "-o", "json", REDIS_URL=redis_url, DATABASE_URL=database_url)
+        assert (asked.returncode, asked.stderr) == (0, "")
+        row = json.loads(asked.stdout)[-1]
+        assert (row["queue"], row["waiting"], row["paused"]) == ("workflow_execution_queue", 3, False)
+        connection.execute("SELECT cron.unschedule('process-workflow-queue')")
+    asked = intelliflow("queues", "-o", "json", REDIS_URL=redis_url, DATABASE_URL=database_url)
+    assert json.loads(asked.stdout)[-1]["paused"] is True
+
+
+def test_queues_without_postgresql_counts_the_others(redis_url: str) -> None:
+    gone = intelliflow("queues", "-o", "json", REDIS_URL=redis_url, DATABASE_URL="postgresql://u:secret@127.0.0.1:1/d")
+    assert (gone.returncode, [row["queue"] for row in json.loads(gone.stdout)]) == (4, LABELS)
+    assert gone.stderr.startswith("workflow_execution_queue is not among these: ")
+    assert "secret" not in gone.stderr
 
 
 @pytest.mark.parametrize("how", ["table", "ndjson"])

@@ -74,7 +74,7 @@ async def test_what_failed_goes_on_at_the_step_that_failed(desk: Desk) -> None:
         name = (await intelliflow(desk, "start", ORGANISATION, "order"))["executionId"]
         await desk.until(UUID(name), "failed")
         (dead,) = await intelliflow(desk, "dlq", "--org", ORGANISATION)
-        assert (dead["executionId"], dead["error"]) == (name, "step charge: OUT_OF_STOCK: there is none left")
+        assert (dead["executionId"], dead["error"]) == (name, "OUT_OF_STOCK: step charge: there is none left")
         doing.broken = False
         assert await intelliflow(desk, "retry", "--org", ORGANISATION, "--error", "out_of_stock", "--apply") == [
             {"matched": 1, "reopened": 1}

@@ -365,6 +365,19 @@ class TestTurns:
             gates["open"].set()
             await desk.soon("SELECT count(*) = 6 FROM fw_workflow_executions WHERE status = 'completed'")
 
+    async def test_that_slot_is_found_behind_many_that_have_theirs(self, desk: Desk) -> None:
+        large = [f"large-{number}" for number in range(6)]
+        await desk.enable("large-0-small", *large)
+        async with engine(desk.url, gated, one_step, slots=10, run=False) as running:
+            for organisation in large:
+                await desk.rows("SELECT fw_workflow_start($1, 'gated', '{}') FROM generate_series(1, 20)", organisation)
+            running.run()
+            await begun()
+            await desk.soon("SELECT count(*) = 10 FROM fw_workflow_executions WHERE status = 'running'")
+            for _ in range(3):
+                await desk.until(await desk.start("one", organisation="large-0-small"), "completed", seconds=5)
+            assert effects["a"] == 10
+
     async def test_no_organisation_has_more_at_work_than_it_may(self, desk: Desk) -> None:
         await desk.rows("UPDATE fw_module_settings SET fw_worker_max_concurrency = 2")
         async with engine(desk.url, gated), engine(desk.url, gated, name="worker-2"):
@@ -388,3 +401,33 @@ class TestTurns:
         first = Counter(row["organization_id"] for row in order[:500])
         assert len(first) == 50
         assert max(first.values()) - min(first.values()) <= 4
+
+
+async def test_of_those_whose_worker_vanished_twice_a_worker_has_one_at_a_time(desk: Desk) -> None:
+    """Whichever of them it was that took it away, the others are not there the third time."""
+
+    @workflow("waits")
+    async def waits(ctx: WorkflowContext) -> None:
+        await ctx.step("wait", lambda _: asyncio.Event().wait())
+
+    async with engine(desk.url, waits, run=False) as worker:
+        suspects = {await desk.start("waits") for _ in range(3)}
+        await desk.rows(
+            "UPDATE fw_workflow_executions"
+            "   SET status = 'running', lease_token = 7, crash_count = 1, lease_owner = 'gone'"
+        )
+        fresh = await desk.start("waits")
+        first = {one.id for one in (await worker.claims.claim(10, 10, (), "")).executions}
+        assert len(first & suspects) == 1
+        assert first - suspects == {fresh}
+        aside = await desk.rows("SELECT * FROM fw_workflow_executions WHERE id = ANY ($1)", suspects - first)
+        assert {(row["status"], row["crash_count"], row["lease_owner"]) for row in aside} == {("queued", 2, None)}
+        late = await desk.start("waits")
+        await desk.soon("SELECT count(*) = 3 FROM fw_workflow_executions WHERE ready_at <= now()")
+        # It has one: the others are passed over without being in anybody's way.
+        claims = await worker.claims.claim(10, 10, (), "", suspect=False)
+        assert [one.id for one in claims.executions] == [late]
+        await desk.soon("SELECT count(*) = 2 FROM fw_workflow_executions WHERE ready_at <= now()")
+        (second,) = (await worker.claims.claim(10, 10, (), "")).executions
+        assert second.id in suspects - first
+        assert second.is_suspect

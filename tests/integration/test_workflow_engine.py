@@ -105,7 +105,7 @@ class TestSteps:
         assert dead["execution_id"] == str(row["id"])
         assert dead["organization_id"] == ORGANISATION
         assert (dead["attempt"], dead["total_attempts"]) == (5, 5)
-        assert dead["error"] == row["last_error"] == "step flaky: STEP_FAILED: ConnectionResetError"
+        assert dead["error"] == row["last_error"] == "STEP_FAILED: step flaky: ConnectionResetError"
         assert dead["failed_at"]
         assert await desk.value(MESSAGES) == 0
 
@@ -121,7 +121,7 @@ class TestSteps:
         async with engine(desk.url, refused):
             row = await desk.until(await desk.start("refused"), "failed")
         assert effects == {"refuse": 1}
-        assert row["last_error"] == "step refuse: NO_SUCH_LEAD: there is none"
+        assert row["last_error"] == "NO_SUCH_LEAD: step refuse: there is none"
 
     async def test_an_outage_costs_no_attempt(self, desk: Desk) -> None:
         @workflow("patient")
@@ -168,7 +168,7 @@ class TestSteps:
 
         async with engine(desk.url, hangs):
             row = await desk.until(await desk.start("hangs"), "failed")
-        assert row["last_error"] == "step hang: TIME_LIMIT: it took longer than 0.05 s"
+        assert row["last_error"] == "TIME_LIMIT: step hang: it took longer than 0.05 s"
         assert effects == {"hang": 2}
 
     @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ class TestParallel:
         async with engine(desk.url, half):
             row = await desk.until(await desk.start("half"), "failed")
         assert effects == {"bad": 3, "good": 1}
-        assert row["last_error"] == "step bad: STEP_FAILED: OSError"
+        assert row["last_error"] == "STEP_FAILED: step bad: OSError"
 
 
 class TestChildren:
@@ -363,7 +363,7 @@ class TestChildren:
         async with engine(desk.url, parent, flaky):
             given = {"child": "flaky", "given": {"failures": 9}}
             row = await desk.until(await desk.start("parent", given), "failed")
-        assert row["last_error"].startswith("step child: CHILD_FAILED: step flaky: STEP_FAILED")
+        assert row["last_error"].startswith("CHILD_FAILED: step child: STEP_FAILED: step flaky: ")
 
     async def test_a_name_that_is_none_fails_at_once(self, desk: Desk) -> None:
         async with engine(desk.url, parent):
@@ -386,3 +386,80 @@ def given_deep(levels: int) -> dict[str, Any]:
 @workflow("parent")
 async def parent(ctx: WorkflowContext) -> Any:
     return await ctx.run("child", ctx.input["child"], ctx.input.get("given", {}))
+
+
+WELL_ASLEEP = """
+SELECT ready_at > clock_timestamp() + interval '50 minutes' FROM fw_workflow_executions WHERE id = $1
+"""
+RESTS = """
+SELECT status = 'waiting' AND EXISTS (SELECT FROM fw_workflow_steps WHERE execution_id = $1 AND step = 'rest')
+  FROM fw_workflow_executions WHERE id = $1
+"""
+
+
+@workflow("met-then-rests")
+async def met_then_rests(ctx: WorkflowContext) -> None:
+    await ctx.wait_event("paid", "invoice.paid", "o-1", timeout_seconds=ctx.input.get("seconds"))
+    await ctx.sleep("rest", seconds=3600)
+
+
+@workflow("waits-for-go")
+async def waits_for_go(ctx: WorkflowContext) -> None:
+    await ctx.wait_event("go", "go", "")
+
+
+@workflow("two-branches")
+async def two_branches(ctx: WorkflowContext) -> None:
+    async def fails_once(step: StepCall) -> None:
+        await act(step)
+        if effects_of_test[step.step] == 1:
+            raise PermanentError("NOT_YET", "again")
+
+    await ctx.parallel(ctx.run("child", "waits-for-go"), ctx.step("moody", fails_once))
+    await ctx.sleep("rest", seconds=3600)
+
+
+class TestRest:
+    """An execution that waits is not woken by what it has had already: it would be run without end."""
+
+    async def test_after_an_event_that_came(self, desk: Desk) -> None:
+        async with engine(desk.url, met_then_rests):
+            execution = await desk.start("met-then-rests")
+            await desk.until(execution, "waiting")
+            assert await desk.signal("invoice.paid", "o-1") == 1
+            await desk.soon(RESTS, execution)
+            assert await desk.value(WELL_ASLEEP, execution) is True
+            # Nor by another of its kind.
+            assert await desk.signal("invoice.paid", "o-1") == 0
+            assert await desk.value(WELL_ASLEEP, execution) is True
+
+    async def test_after_an_event_that_did_not_come_in_time(self, desk: Desk) -> None:
+        async with engine(desk.url, met_then_rests):
+            execution = await desk.start("met-then-rests", {"seconds": 0.05})
+            await desk.soon(RESTS, execution)
+            assert await desk.signal("invoice.paid", "o-1") == 0
+            assert await desk.value(WELL_ASLEEP, execution) is True
+
+    async def test_after_a_child_that_was_begun_before_it_was_opened_again(self, desk: Desk) -> None:
+        async with engine(desk.url, two_branches, waits_for_go):
+            execution = await desk.start("two-branches")
+            await desk.until(execution, "failed")
+            await desk.rows("UPDATE fw_workflow_executions SET status = 'queued' WHERE id = $1", execution)
+            await desk.until(execution, "waiting")
+            await desk.soon("SELECT count(*) = 1 FROM fw_workflow_waits")
+            assert await desk.signal("go", "") == 1
+            await desk.soon(RESTS, execution)
+            assert await desk.value(WELL_ASLEEP, execution) is True
+
+
+async def test_a_wait_that_is_over_when_it_begins_is_written_down_once(desk: Desk) -> None:
+    @workflow("hasty")
+    async def hasty(ctx: WorkflowContext) -> str:
+        await ctx.sleep("no time", seconds=0)
+        return "awake"
+
+    async with engine(desk.url, hasty):
+        row = await desk.until(await desk.start("hasty"), "completed")
+    assert json.loads(row["result"]) == "awake"
+    (step,) = await desk.steps(row["id"])
+    assert (step["step"], step["status"]) == ("no time", "completed")

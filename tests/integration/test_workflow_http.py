@@ -57,7 +57,7 @@ async def test_a_private_address_is_refused_for_good() -> None:
     async with ScriptedHttp() as server:
         ended = await tried(asking(server), Settings(()))
     assert ended.status == "failed"
-    assert str(ended.error).startswith("step a: EGRESS_REFUSED: 127.0.0.1 is not reached by http on port ")
+    assert str(ended.error).startswith("EGRESS_REFUSED: step a: 127.0.0.1 is not reached by http on port ")
     assert server.requests == []
 
 
@@ -65,7 +65,7 @@ async def test_no_redirect_is_followed() -> None:
     async with ScriptedHttp() as server, ScriptedHttp() as elsewhere:
         server.will(answer(307, b"", Location=elsewhere.url))
         ended = await tried(asking(server))
-    assert ended.error == "step a: HTTP_307: redirects are not followed"
+    assert ended.error == "HTTP_307: step a: redirects are not followed"
     assert elsewhere.requests == []
 
 
@@ -82,7 +82,7 @@ async def test_its_last_failure_says_what_was_wrong() -> None:
     async with ScriptedHttp() as server:
         server.always(HANG)
         ended = await tried(asking(server, timeoutMs=200, retry={"attempts": 1}))
-    assert ended.error == "step a: NO_ANSWER: 127.0.0.1 did not answer within 0.2 s"
+    assert ended.error == "NO_ANSWER: step a: 127.0.0.1 did not answer within 0.2 s"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from psycopg.types.json import Jsonb
+
 from command_line import operator
-from workflow_rows import ORG, dead, execution, of, step, waiting
+from workflow_rows import ORG, dead, execution, of, rule, step, waiting
 
 if TYPE_CHECKING:
     from command_line import Operator
@@ -78,3 +80,14 @@ def test_what_is_not_over_is_left_and_reported(operator: Operator) -> None:
     operator.run(f"workflow cancel {name} {waits} --apply")
     assert operator.run(ERASE).code == 0
     assert operator.json(FIND) == []
+
+
+def test_who_stands_in_a_definition_is_reported(operator: Operator) -> None:
+    name = rule(operator)
+    definition = {"name": "greet", "steps": [{"id": "a", "set": {"to": f"'{ADA}'"}}]}
+    operator.database.execute(
+        "UPDATE fw_workflow_definitions SET definition = %s WHERE rule_id = %s", [Jsonb(definition), name]
+    )
+    assert counts(operator.json(FIND)) == {"fw_workflow_definitions": 1}
+    assert counts(operator.json(f"{FIND} --tenant org-2")) == {}
+    assert counts(operator.run(f"{ERASE} -o json").rows, "left") == {"fw_workflow_definitions": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from psycopg.rows import dict_row
 
 import seed_sql
 from worker_runtime.postgres import BY_INDEX, Database
-from workflow_worker.execution import Completed, Failing
+from workflow_worker.execution import Completed, Failing, StepRecord
 from workflow_worker.store.claims import ClaimStore
 from workflow_worker.store.ledger import LedgerStore, Write
 from workflow_worker.store.presence import PresenceStore
@@ -94,6 +95,11 @@ class Desk:
         return held.id, self.value(letter, str(held.id))
 
 
+def step_of(output: str) -> StepRecord:
+    now = datetime.now(UTC)
+    return StepRecord("charge", "http", "completed", output, now, now)
+
+
 @pytest.fixture
 async def desk(database_url: str) -> AsyncIterator[Desk]:
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -106,7 +112,7 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
 async def test_a_pause_keeps_the_messages_and_starts_nothing_until_it_is_resumed(desk: Desk) -> None:
     running, waiting = await desk.claimed(), desk.execution()
     assert desk.type(seed_sql.SAFE_PAUSE) == [[{"unschedule": True}], []]
-    assert await desk.claims.is_scheduled() is False
+    assert desk.value("SELECT fw_workflows_scheduled()") is False
     assert await desk.claim() == []
     assert desk.value(DUE, waiting) is True
     # What was at work may end.
@@ -121,7 +127,7 @@ async def test_a_pause_that_is_paused_says_so_and_stays_one(desk: Desk) -> None:
     with pytest.raises(psycopg.errors.RaiseException, match="could not find valid entry for job") as error:
         desk.type(seed_sql.SAFE_PAUSE)
     assert error.value.diag.message_hint == "It may be unscheduled already."
-    assert await desk.claims.is_scheduled() is False
+    assert desk.value("SELECT fw_workflows_scheduled()") is False
 
 
 async def test_to_switch_the_job_off_is_a_pause_and_to_schedule_it_ends_that(desk: Desk) -> None:
@@ -163,6 +169,19 @@ async def test_a_stuck_organisation_is_shown_and_reset_and_its_worker_is_fenced_
     # Another organisation notices nothing.
     assert desk.status(others.id) == "running"
     assert await desk.end(others, Completed(None))
+
+
+async def test_what_a_worker_says_by_an_older_lease_does_not_pass_beside_its_newer_one(desk: Desk) -> None:
+    """It lost the execution and claimed it again, and both turns say something at the same moment."""
+    held = await desk.claimed()
+    desk.connection.execute("UPDATE fw_module_settings SET worker_running = false WHERE organization_id = 'acme'")
+    (again,) = await desk.claim()
+    assert again.id == held.id
+    old, new = [step_of(one) for one in ("old", "new")]
+    first, second = await desk.ledger.write([Write(again, [new]), Write(held, [old], Completed("too late"))])
+    assert (first is not None, second) == (True, None)
+    assert desk.value("SELECT output FROM fw_workflow_steps WHERE execution_id = %s", held.id) == "new"
+    assert desk.status(held.id) == "running"
 
 
 async def test_all_that_are_stuck_for_five_minutes_are_reset_and_nobody_else(desk: Desk) -> None:
@@ -208,6 +227,15 @@ async def test_the_backlog_counts_by_organisation_and_names_the_oldest(desk: Des
     assert oldest["execution_id"] == str(first)
 
 
+async def test_what_has_slept_for_long_is_not_late_for_that(desk: Desk) -> None:
+    key = desk.execution()
+    slept = "UPDATE pgmq.q_workflow_execution_queue SET enqueued_at = now() - interval '30 days', vt = now()"
+    desk.connection.execute(f"{slept} - interval '90 seconds'".encode())
+    counts = await desk.upkeep.count()
+    assert (counts.waiting, desk.status(key)) == (1, "queued")
+    assert 90 <= counts.oldest_seconds < 1000
+
+
 async def test_failures_are_shown_with_their_dead_letters(desk: Desk) -> None:
     key, letter = await desk.failed()
     retried = await desk.claimed()
@@ -229,7 +257,7 @@ async def test_failures_are_shown_with_their_dead_letters(desk: Desk) -> None:
 async def test_an_emergency_stops_all_at_once(desk: Desk) -> None:
     held, waiting = await desk.claimed(), desk.execution("other")
     assert desk.type(seed_sql.EMERGENCY) == [[{"rows": 2}], [{"unschedule": True}]]
-    assert await desk.claims.is_scheduled() is False
+    assert desk.value("SELECT fw_workflows_scheduled()") is False
     assert await desk.claim() == []
     # What was at work is given back where it was, and its worker writes nothing any more.
     assert (desk.status(held.id), desk.status(waiting)) == ("queued", "queued")
@@ -418,6 +446,20 @@ async def test_the_worker_is_off_by_default(desk: Desk) -> None:
     desk.execution("new")
     desk.execution("without settings")
     assert await desk.claim() == []
+
+
+async def test_all_of_it_runs_in_one_go(desk: Desk) -> None:
+    """Section after section, as somebody does who tries out the pages: none is left out, and none is refused."""
+    _, letter = await desk.failed()
+    await desk.claimed()
+    pages = (*seed_sql.GUIDE, *seed_sql.RUNBOOK)
+    ran = 0
+    for block in pages:
+        if block in (seed_sql.EMERGENCY, seed_sql.ROLLBACK):
+            # Each begins with a job that is scheduled.
+            desk.type(seed_sql.RESUME)
+        ran += len(desk.type(block, org_id="acme", msg_id=letter))
+    assert ran == sum(block.count(";") - block.count(";$$") for block in pages) == seed_sql.STATEMENTS
 
 
 async def test_many_rows_are_rolled_back_in_a_few_seconds(desk: Desk) -> None:

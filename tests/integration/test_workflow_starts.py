@@ -394,6 +394,16 @@ class TestEventsThatAreWaitedFor:
         sentence = "handler workflows: a key or correlation is longer than an index takes"
         assert outcome == DeadLetter("WORKFLOW_REFUSED", sentence)
 
+    @pytest.mark.parametrize("rule", [True, False])
+    async def test_more_than_an_execution_is_given_is_a_dead_letter(self, tenants: Desk, rule: bool) -> None:  # noqa: FBT001
+        if rule:
+            await tenants.save("good", "thing.happened")
+        else:
+            await tenants.connection.execute("INSERT INTO fw_workflow_awaited VALUES ('t-1', 'thing.happened')")
+        outcome = await tenants.work.handle(straight_to_the_queue(text="".join(str(uuid4()) for _ in range(150_000))))
+        sentence = "handler workflows: a workflow is given, or told, 4 MiB at most"
+        assert outcome == DeadLetter("WORKFLOW_REFUSED", sentence)
+
     async def test_handled_twice_it_is_one_signal(self, tenants: Desk) -> None:
         await tenants.save("waits", steps=WAITS)
         of = straight_to_the_queue().model_copy(update={"event_type": "lead.converted", "payload": CONVERTED})

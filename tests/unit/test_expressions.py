@@ -218,7 +218,7 @@ class TestWhatPeopleNeed:
             ("[{'k': 'a', 'n': 1}, {'k': 'b', 'n': 2}] | selectattr('n', 'gt', 1) | map(attribute='k') | list", ["b"]),
             ("{'b': 1, 'a': 2} | dictsort", [("a", 2), ("b", 1)]),
             ("payload.items | string | length", 1),
-            ("'a b/c' | urlencode", "a%20b/c"),
+            ("'a b/c' | urlencode", "a%20b%2Fc"),
             ("{'a': [1, '<']} | tojson", '{"a": [1, "\\u003c"]}'),
             ("'<b>' | e", "&lt;b&gt;"),
             ("3.14159 | round(2)", 3.14),

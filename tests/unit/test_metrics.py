@@ -36,6 +36,7 @@ def everything() -> Metrics:
     metrics.documents.announce("text-extraction", ("read",), ("fetch",), ("text",))
     metrics.isolation.announce(("read",), ("ok", "CRASH"))
     metrics.embedding.announce("local")
+    metrics.workflows.announce(("http",))
     assert metrics.outbox
     assert metrics.workflow_starts
     return metrics
@@ -63,7 +64,7 @@ def test_no_label_can_hold_an_id_or_a_person() -> None:
     labels = {label for metric in CATALOGUE for label in metric.labels}
     assert labels <= {
         "worker", "queue", "attempt", "reason", "dependency", "state", "loop", "channel", "provider", "outcome",
-        "service", "version", "revision", "source", "task", "stage", "origin",
+        "service", "version", "revision", "source", "task", "stage", "origin", "what", "kind", "status",
     }  # fmt: skip
 
 

@@ -117,6 +117,14 @@ def test_a_queue_can_be_elsewhere_and_otherwise(monkeypatch: pytest.MonkeyPatch)
     assert settings.queues.of("WEBHOOK").rate_limit_max == 100
 
 
+def test_what_a_variable_narrows_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Narrow(WorkerSettings):
+        pause_ms: Annotated[Milliseconds, Field(ge=50, le=60_000)] = 250
+
+    given(monkeypatch, PAUSE_MS="1")
+    assert problems(Narrow) == ["PAUSE_MS='1' is too small; allowed: a whole number from 50 to 60000"]
+
+
 def test_all_problems_are_told_together_each_with_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     given(
         monkeypatch,

@@ -43,6 +43,10 @@ def refusal(document: Any, surroundings: Surroundings | None = None) -> list[str
 
 
 class TestWhole:
+    def test_it_may_start_itself_on_a_condition(self) -> None:
+        again = {"id": "again", "workflow": {"start": "order-followup"}}
+        assert read_definition(workflow({"condition": {"if": "input.more", "then": [again]}})).steps.all
+
     def test_it_is_read(self) -> None:
         definition = read_definition(WHOLE, Surroundings({"pricing.quote": quote}, workflows=()))
         assert definition.name == "order-followup"
@@ -157,6 +161,10 @@ class TestMistakes:
             (workflow({"call": {"function": "f", "arguments": {"a b": "1"}}}), "a b is no name of an argument in"),
             (workflow({"call": {"function": ""}}), "steps.0.call.function: is empty"),
             (workflow({"workflow": {"begin": "x"}}), "steps.0.workflow.start: is missing"),
+            (
+                workflow({"workflow": {"start": workflow()["name"]}}),
+                "steps.0.workflow.start: order-followup would start itself without end: put it into a condition",
+            ),
             (workflow({"set": {"a": "x("}}), "steps.0.set.a: `x(`: unexpected"),
             (workflow({"set": ["a"]}), "steps.0.set: must be a mapping: lines of `key: value`"),
             (workflow({"set": {"a": float("nan")}}), "steps.0.set.a: is a number that JSON has not"),
@@ -178,7 +186,7 @@ class TestMistakes:
         )
         assert refusal(document) == [
             "otput: unknown key; did you mean output?",
-            "input.type: 'objekt' is not valid under any of the given schemas",
+            "input.type: must be one of array, boolean, integer, null, number, object, string, or a list of these",
             "steps.0.http.jsn: unknown key; did you mean json?",
             "steps.1.id: a is the id of an earlier step: there may be one of that id",
             "steps.1.set.x: `inptu.q`: unknown name inptu (there are input, steps, execution)",
@@ -348,7 +356,7 @@ class TestInput:
         ("schema", "complaint"),
         [
             (5, "input: must be a JSON Schema: a mapping"),
-            ({"type": "objekt"}, "input.type: 'objekt' is not valid"),
+            ({"type": "objekt"}, "input.type: must be one of array, boolean, integer, null, number"),
             ({"properties": {"a": {"minimum": "x"}}}, "input.properties.a.minimum: 'x' is not of type 'number'"),
             ({"$ref": "https://evil.example/x"}, "input.$ref: refers to another document: nothing is fetched"),
             ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, "input.properties.a.$ref: refers to another"),

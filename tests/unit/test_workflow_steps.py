@@ -216,27 +216,27 @@ class TestHttp:
         trial = Trial(workflow({"id": "a", "http": GET, "retry": {"attempts": 2}}))
         trial.will_answer(failure, failure)
         code = "NOT_REACHED" if isinstance(failure, NotReached) else "NO_ANSWER"
-        assert await failed(trial) == f"step a: {code}: {failure}"
+        assert await failed(trial) == f"{code}: step a: {failure}"
         assert len(trial.requests) == 2
 
     @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 409, 410, 422])
     async def test_a_refusal_is_final(self, status: int) -> None:
         trial = Trial(workflow({"id": "a", "http": GET}))
         trial.will_answer(answer(status))
-        assert (await failed(trial)).startswith(f"step a: HTTP_{status}: ")
+        assert (await failed(trial)).startswith(f"HTTP_{status}: step a: ")
         assert len(trial.requests) == 1
 
     async def test_what_is_expected_is_no_failure(self) -> None:
         steps = [{"id": "a", "http": {**GET, "expect": [404]}}, {"id": "b", "http": {**GET, "expect": [503]}}]
         trial = Trial(workflow(*steps, {"id": "c", "http": {**GET, "expect": [404]}}))
         trial.will_answer(answer(404), answer(503), answer(200))
-        assert await failed(trial) == "step c: HTTP_200: the server refused"
+        assert await failed(trial) == "HTTP_200: step c: the server refused"
         assert [trial.outputs[step]["status"] for step in ("a", "b")] == [404, 503]
 
     async def test_a_guarded_address_is_a_refusal(self) -> None:
         trial = Trial(workflow({"id": "a", "http": GET}))
         trial.will_answer(EgressRefused("the address of x is not a public one"))
-        assert await failed(trial) == "step a: EGRESS_REFUSED: the address of x is not a public one"
+        assert await failed(trial) == "EGRESS_REFUSED: step a: the address of x is not a public one"
 
     @pytest.mark.parametrize("value", ["a\r\nHost: evil", "a\nb", "é", "a\x00"])
     async def test_a_header_cannot_become_two(self, value: str) -> None:
@@ -351,7 +351,7 @@ class TestParallel:
         ]
         trial = Trial(workflow({"parallel": {"branches": branches}}), ORDER)
         trial.will_answer(answer(404))
-        assert await failed(trial) == "step bad: HTTP_404: the server refused"
+        assert await failed(trial) == "HTTP_404: step bad: the server refused"
         assert "good" in trial.outputs
         assert trial.seconds < 99
 
@@ -362,7 +362,7 @@ class TestCall:
             return object()
 
         trial = Trial(workflow({"id": "a", "call": {"function": "f"}}), functions={"f": strange})
-        assert (await failed(trial)).startswith("step a: RESULT_NOT_JSON")
+        assert (await failed(trial)).startswith("RESULT_NOT_JSON: step a")
 
     async def test_it_is_tried_again_with_the_same_key(self) -> None:
         calls: list[tuple[int, str, Any]] = []
@@ -383,7 +383,7 @@ class TestCall:
 
     async def test_one_that_is_not_there(self) -> None:
         trial = Trial(read_definition(workflow({"id": "a", "call": {"function": "f"}})))
-        assert await failed(trial) == "step a: UNKNOWN_FUNCTION: step a: this worker has no function f"
+        assert await failed(trial) == "UNKNOWN_FUNCTION: step a: this worker has no function f"
 
 
 class TestWorkflow:
@@ -399,7 +399,7 @@ class TestWorkflow:
         def failing(_given: Any) -> None:
             raise PermanentError("NO", "never")
 
-        assert "CHILD_FAILED: NO: never" in await failed(
+        assert "CHILD_FAILED: step child: NO: never" in await failed(
             Trial(workflow(self.STEP), ORDER, workflows={"other": failing})
         )
 

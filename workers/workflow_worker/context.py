@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
 from worker_runtime.outcome import PermanentError
-from worker_runtime.postgres import storable, storable_json
+from worker_runtime.postgres import UnreadableJson, read_json, storable, storable_json
 from worker_runtime.telemetry import work_span
 from workflow_worker.execution import EventWait, LeaseLost, StepRecord, StepRetry
 from workflow_worker.journal import Journal
@@ -35,6 +35,8 @@ __all__ = ["EffectUnavailable", "StepCall", "StepFailed", "WorkflowContext"]
 
 TIMEOUT_SECONDS = 60.0
 MOST_OUTPUT_BYTES = 262_144
+# Each turn reads the whole journal: what is too much for one is too much for all that are claimed with it.
+MOST_JOURNAL_CHARACTERS = 16_777_216
 MOST_ERROR_CHARACTERS = 1_000
 
 
@@ -45,7 +47,7 @@ class StepFailed(Exception):
     """
 
     def __init__(self, step: str, error: str) -> None:
-        super().__init__(f"step {step}: {error}")
+        super().__init__(_of_step(step, error))
         self.step = step
         self.error = error
 
@@ -66,7 +68,7 @@ class StepRetries(Unwinding):
     """A step failed and is tried again after `seconds`."""
 
     def __init__(self, step: str, error: str, seconds: float) -> None:
-        super().__init__(f"step {step}: {error}")
+        super().__init__(_of_step(step, error))
         self.seconds = seconds
 
 
@@ -168,7 +170,7 @@ class WorkflowContext:
 
         Raises `StepFailed` when it failed for good: by `PermanentError`, or on its last attempt.
         """
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return _replayed(end)
         await self._may_begin()
@@ -178,11 +180,13 @@ class WorkflowContext:
         try:
             with work_span(f"step {kind}", None, {"workflow.step": step, "workflow.step.attempt": attempt}):
                 output = await _in_time(function, call, timeout_seconds)
-        except (Unwinding, asyncio.CancelledError):
+        except Unwinding:
             raise
         except EffectUnavailable as outage:
             raise PutOff(f"step {step}: {outage}", outage.seconds) from outage
-        except Exception as error:
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
             self._desk.step_ended(kind, "failed", time.monotonic() - clock)
             raise self._failed(call, kind, started, error, retry or StepRetry()) from error
         self._desk.step_ended(kind, "completed", time.monotonic() - clock)
@@ -191,7 +195,7 @@ class WorkflowContext:
 
     async def value(self, name: str, compute: Callable[[], Any], *, kind: str = "set") -> Any:
         """Work something out that has no effect, and remember it: the next time it is the same."""
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return _replayed(end)
         started = self.now()
@@ -201,7 +205,7 @@ class WorkflowContext:
 
     async def sleep(self, name: str, *, seconds: float | None = None, until: datetime | None = None) -> None:
         """Wait for some seconds from when this is first reached, or until a time; days cost nothing."""
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if self.journal.end_of(step) is not None:
             return
         begun = self.journal.waiting(step)
@@ -213,13 +217,16 @@ class WorkflowContext:
         self._note(StepRecord(step, "wait", "completed", {"until": due.isoformat()}, begun.started_at, self.now()))
 
     async def wait_event(
-        self, name: str, event: str, correlation: str, *, timeout_seconds: float | None = None
+        self, name: str, event: str, correlation: str, *, timeout_seconds: float | None = None, fails: bool = False
     ) -> dict[str, Any] | None:
         """Wait for a signal of that name and correlation; return `{"payload": ...}`, or `None` after the time-out.
 
-        One that came since the execution began counts, once: the next wait for the same gets the next.
+        One that came since the execution began counts, once: the next wait for the same gets the next. One that
+        `fails` raises `StepFailed` after the time-out, and is waited for anew when the execution is opened again.
         """
-        step = self.journal.place_of(name)
+        # As whoever sends a signal writes it.
+        event, correlation = storable(event), storable(correlation)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return self._met(event, correlation, end)
         begun = self.journal.waiting(step)
@@ -228,8 +235,10 @@ class WorkflowContext:
             waits_for = {"event": event, "correlation": correlation, "until": due}
             begun = self._note(StepRecord(step, "wait_for_event", "waiting", waits_for, self.now()))
         if (delivery := self._execution.deliveries.get(step)) is not None:
-            output = {"payload": delivery.payload, "signalId": delivery.signal_id}
+            output = as_json({"payload": delivery.payload, "signalId": delivery.signal_id})
         elif (due_text := begun.output["until"]) is not None and self.now() >= _time(due_text):
+            if fails:
+                raise self._failed_for_good(begun, f"EVENT_TIMEOUT: {event} did not come in time")
             output = None
         else:
             after = self._signals.get((event, correlation), 0)
@@ -258,7 +267,7 @@ class WorkflowContext:
 
         `workflow` is a rule's name, or that of one in Python. Raises `StepFailed` when it fails or is cancelled.
         """
-        step = self.journal.place_of(name)
+        step = self._place(name)
         if (end := self.journal.end_of(step)) is not None:
             return _replayed(end)
         begun = self.journal.waiting(step)
@@ -273,13 +282,24 @@ class WorkflowContext:
         if ended.status == "completed":
             self._note(StepRecord(step, "workflow", "completed", ended.result, begun.started_at, self.now()))
             return ended.result
-        error = f"CHILD_{ended.status.upper()}: {ended.error or begun.output['executionId']}"
-        final = {"final": True}
-        self._note(StepRecord(step, "workflow", "failed", final, begun.started_at, self.now(), error=error))
-        raise StepFailed(step, error)
+        raise self._failed_for_good(
+            begun, f"CHILD_{ended.status.upper()}: {ended.error or begun.output['executionId']}"
+        )
+
+    def _place(self, name: str) -> str:
+        step = self.journal.place_of(name)
+        if self.journal.characters > MOST_JOURNAL_CHARACTERS and self.journal.end_of(step) is None:
+            sentence = f"its journal has {self.journal.characters} characters: let other workflows do parts of it"
+            raise PermanentError("JOURNAL_TOO_LARGE", sentence)
+        return step
+
+    def _failed_for_good(self, begun: StepRecord, error: str) -> StepFailed:
+        final, attempt = {"final": True}, begun.attempt
+        self._note(StepRecord(begun.step, begun.kind, "failed", final, begun.started_at, self.now(), attempt, error))
+        return StepFailed(begun.step, error)
 
     def _met(self, event: str, correlation: str, end: StepRecord) -> dict[str, Any] | None:
-        if end.output is None:
+        if _replayed(end) is None:
             return None
         self._signals[event, correlation] = max(end.output["signalId"], self._signals.get((event, correlation), 0))
         return {"payload": end.output["payload"]}
@@ -296,7 +316,7 @@ class WorkflowContext:
         return record
 
     def _failed(
-        self, call: StepCall, kind: str, started: datetime, error: Exception, retry: StepRetry
+        self, call: StepCall, kind: str, started: datetime, error: BaseException, retry: StepRetry
     ) -> StepFailed | StepRetries:
         sentence, final = described(error), isinstance(error, PermanentError) or call.attempt >= retry.attempts
         output = {"final": True} if final else None
@@ -319,9 +339,19 @@ def as_json(value: Any) -> Any:
         text = json.dumps(value, allow_nan=False)
         if len(text) > MOST_OUTPUT_BYTES:
             raise PermanentError("RESULT_TOO_LARGE", f"{len(text)} bytes, and {MOST_OUTPUT_BYTES} are kept")
-        return storable_json(json.loads(text))
+        value = read_json(text)
+        # What PostgreSQL's text cannot hold, JSON writes as an escape.
+        return storable_json(value) if "\\u" in text else value
+    except UnreadableJson as error:
+        raise PermanentError("RESULT_NOT_JSON", f"it {error}") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError("RESULT_NOT_JSON", f"{type(value).__name__} is not JSON, or holds what is not") from error
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Tell whether our own task is to end. Code that raises `CancelledError`, or `SystemExit`, by itself has failed."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def _in_time(function: Callable[[StepCall], Awaitable[Any]], call: StepCall, seconds: float) -> Any:
@@ -350,6 +380,13 @@ async def _contained(branch: Awaitable[Any]) -> Any:
         raise
     except BaseException as error:  # noqa: BLE001  handed to `parallel`, which raises what matters most
         return error
+
+
+def _of_step(step: str, error: str) -> str:
+    """Name the step behind the code: executions and dead letters are counted by what comes before the first colon."""
+    code, _, sentence = error.partition(": ")
+    place = f"step {step}: "
+    return f"{code}: {sentence}" if sentence.startswith(place) else f"{code}: {place}{sentence}".removesuffix(": ")
 
 
 def _urgency(error: BaseException) -> int:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 __all__ = [
+    "MOST_CRASHES",
     "Cancelled",
     "Completed",
     "Ending",
@@ -28,6 +29,8 @@ __all__ = [
 # The common schedule of the product: 1 s, 5 s, 30 s, then five times as long each.
 ATTEMPTS = 5
 DELAYS_SECONDS = (1.0, 5.0, 30.0, 150.0)
+# A worker that vanishes while it runs an execution is bad luck once, and twice. Then it is the execution.
+MOST_CRASHES = 3
 
 
 class LeaseLost(Exception):
@@ -99,8 +102,9 @@ class ChildEnd:
 class Execution:
     """What a claim brings: everything needed to go on where the journal ends. Times are the database's.
 
-    `records` are oldest first: whatever was completed, and the failures of this round. `deliveries` are by step,
-    `children`, those that have ended, by their ids.
+    `waited_seconds` passed since it was due, where this is its first claim. `records` are oldest first: whatever was
+    completed, and the failures of this round. `deliveries` are by step, `children`, those that have ended, by ids.
+    `unreadable` says what of it cannot be read, and why.
     """
 
     lease: Lease
@@ -113,21 +117,28 @@ class Execution:
     created_at: datetime
     claimed_at: datetime
     visibility_seconds: int
+    waited_seconds: float | None = None
     round: int = 0
     retry_count: int = 0
     total_attempts: int = 0
     crash_count: int = 0
     cancel_requested: bool = False
-    deadline_at: datetime | None = None
     trace: str | None = None
+    parent_id: UUID | None = None
     records: Sequence[StepRecord] = ()
     deliveries: Mapping[str, Delivery] = field(default_factory=dict)
     children: Mapping[str, ChildEnd] = field(default_factory=dict)
+    unreadable: str | None = None
 
     @property
     def id(self) -> UUID:
         """The execution's."""
         return self.lease.execution_id
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is not run again, should its worker vanish once more."""
+        return self.crash_count == MOST_CRASHES - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +174,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody asked for it, or its deadline has passed."""
+    """Somebody asked for it."""
 
     reason: str
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -14,6 +14,7 @@ from worker_runtime.postgres import DatabaseUnavailable
 from worker_runtime.telemetry import work_span
 from workflow_worker.execution import Cancelled, Completed, Ending, Failing, LeaseLost, Released, Suspended
 from workflow_worker.leases import Held
+from workflow_worker.queue import LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from workflow_worker.execution import Execution
     from workflow_worker.leases import Leases
     from workflow_worker.presence import Presence
-    from workflow_worker.store.claims import ClaimStore
+    from workflow_worker.store.claims import Claims, ClaimStore
     from workflow_worker.turn import Turn
 
 __all__ = ["Executions"]
@@ -32,7 +33,8 @@ log = structlog.get_logger()
 
 # Beyond its slots a worker has some more for organisations of which nothing runs here: none waits for another's work.
 NEWCOMERS_PART = 5
-LONGEST_REST_SECONDS = 60.0
+# The queue says when something is due. That it may have been purged is no reason to walk all organisations each time.
+LOOK_SECONDS = 1.0
 
 
 class Executions:
@@ -65,6 +67,8 @@ class Executions:
         self._poll_seconds = poll_seconds
         self._hinted = hinted
         self._cursor = ""
+        self._most_at_once = self._most
+        self._looked_at = float("-inf")
         self._turns: dict[asyncio.Task[None], Turn] = {}
         metrics.in_flight.set_function(lambda: len(self._turns))
 
@@ -77,26 +81,59 @@ class Executions:
                 await self.heartbeat.while_waiting(self._rest(stop))
         await self.heartbeat.while_waiting(self._drain(stop))
 
+    def in_flight(self) -> list[dict[str, Any]]:
+        """Return what is at work, as `/health/detailed` shows jobs; may be called from another thread."""
+        now = time.monotonic()
+        return [
+            {
+                "queue": LABEL,
+                "jobId": str(turn.held.execution.id),
+                "name": turn.held.execution.workflow or f"rule {turn.held.execution.rule_id}",
+                "ageMs": round((now - turn.began) * 1000),
+            }
+            for turn in list(self._turns.values())
+        ]
+
     async def claim(self) -> bool:
         """Take what is ready into free slots; tell whether there may be more for slots that are still free."""
-        free = self._most - len(self._turns)
+        free = min(self._most - len(self._turns), self._most_at_once)
         if free <= 0:
             return False
-        holders = {turn.held.execution.organization_id for turn in self._turns.values()}
         try:
-            claims = await self._store.claim(free, max(0, self._slots - len(self._turns)), holders, self._cursor)
+            claims = await self._claims(free)
         except DatabaseUnavailable as outage:
             log.warning("workflow_claim_waits", error=str(outage))
+            # They may have more behind them than can be read in time: one at a time goes always.
+            self._most_at_once = 1
             return False
+        self._most_at_once = self._most
         self._cursor = claims.cursor
         for execution in claims.executions:
             self._begin(execution)
         self._presence.claimed(claims.executions)
         return bool(claims.executions)
 
+    @property
+    def _has_a_suspect(self) -> bool:
+        return any(turn.held.execution.is_suspect for turn in self._turns.values())
+
+    async def _claims(self, free: int) -> Claims:
+        holders = {turn.held.execution.organization_id for turn in self._turns.values()}
+        for_any = max(0, self._slots - len(self._turns))
+        now = time.monotonic()
+        look = now - self._looked_at >= LOOK_SECONDS
+        claims = await self._store.claim(
+            free, for_any, holders, self._cursor, look=look, suspect=not self._has_a_suspect
+        )
+        if look:
+            self._looked_at = now
+        return claims
+
     def _begin(self, execution: Execution) -> None:
         if execution.crash_count:
             self._metrics.recovered(1)
+        if execution.waited_seconds is not None:
+            self._metrics.wait.observe(execution.waited_seconds)
         held = Held(execution)
         turn = self._turn_of(held)
         task = asyncio.create_task(self._take(turn), name=f"execution {execution.id}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
+RECORD_CHARACTERS = 200
+
 
 class Journal:
     """The records of one round, by step. A workflow that runs asks for its steps again, in any order."""
@@ -21,6 +24,8 @@ class Journal:
         self._waiting = {record.step: record for record in records if record.status == "waiting"}
         self._failures = Counter(record.step for record in records if record.status == "failed")
         self._asked: Counter[str] = Counter()
+        # As it is written down; what it was made of is not kept.
+        self.characters = sum(map(characters_of, records))
 
     def place_of(self, name: str) -> str:
         """Return the step that this call of `name` is: the name itself, then `name#2`, `name#3`."""
@@ -41,6 +46,7 @@ class Journal:
 
     def note(self, record: StepRecord) -> None:
         """Add a record of now."""
+        self.characters += characters_of(record)
         if is_end(record):
             self._ends[record.step] = record
         elif record.status == "waiting":
@@ -52,6 +58,11 @@ class Journal:
         """List ended steps that the workflow did not ask for: it is not the one that made this journal."""
         names = {step.partition("#")[0] for step in self._ends}
         return sorted(names - set(self._asked))
+
+
+def characters_of(record: StepRecord) -> int:
+    """Tell about how long a record is."""
+    return RECORD_CHARACTERS + (0 if record.output is None else len(json.dumps(record.output)))
 
 
 def is_end(record: StepRecord) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,9 @@ class Leases:
         self._every_seconds = every_seconds
 
     def add(self, held: Held) -> None:
-        """Keep a lease from now on."""
+        """Keep a lease from now on; an older one of the same execution was lost without our hearing of it."""
+        if (older := self._held.get(held.lease.execution_id)) is not None:
+            older.lose()
         self._held[held.lease.execution_id] = held
 
     def remove(self, held: Held) -> None:
@@ -100,9 +103,9 @@ class Leases:
     async def confirm(self, held: Held) -> None:
         """Return once the lease is surely ours, however long PostgreSQL does not answer; raises `LeaseLost`."""
         while not held.is_surely_ours:
-            try:
+            with contextlib.suppress(DatabaseUnavailable):
                 await self._renew([held])
-            except DatabaseUnavailable:
+            if not held.is_surely_ours:
                 await asyncio.sleep(AGAIN_SECONDS)
             if self._held.get(held.lease.execution_id) is not held:
                 raise LeaseLost(str(held.lease.execution_id))
@@ -117,7 +120,8 @@ class Leases:
                 self.remove(held)
                 held.lose()
             else:
-                held.renewed_at = asked_at
+                if standing.renewed:
+                    held.renewed_at = asked_at
                 held.may_go_on, held.cancel_requested = standing.may_go_on, standing.cancel_requested
 
 

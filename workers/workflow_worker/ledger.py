@@ -10,7 +10,7 @@ import structlog
 from worker_runtime.batching import Batcher
 from worker_runtime.postgres import DatabaseUnavailable
 from workflow_worker.execution import LeaseLost
-from workflow_worker.store.ledger import Standing, Unwritable, Write
+from workflow_worker.store.ledger import RowHeld, Standing, Unwritable, Write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ __all__ = ["Ledger", "Standing", "Unwritable", "Write"]
 log = structlog.get_logger()
 
 MOST_WRITES = 200
+HELD_SECONDS = 1.0
 PATIENCE_SECONDS = (0.1, 0.25, 0.5, 1.0)
 
 
@@ -34,19 +35,21 @@ class Ledger:
 
     async def write(self, write: Write) -> Standing:
         """Return once it is safe; raises `LeaseLost` when it may not be written any more, and `Unwritable`."""
-        standing = await self._write(write)
+        while isinstance(standing := await self._write(write), RowHeld):
+            log.warning("workflow_row_held_by_another", executionId=str(write.execution.id))
+            await asyncio.sleep(HELD_SECONDS)
         if isinstance(standing, Unwritable):
             raise standing
         if standing is None:
             raise LeaseLost(str(write.execution.id))
         return standing
 
-    async def _patiently(self, writes: Sequence[Write]) -> Sequence[Standing | Unwritable | None]:
+    async def _patiently(self, writes: Sequence[Write]) -> Sequence[Standing | Unwritable | RowHeld | None]:
         failures = 0
         while True:
             try:
                 return await self._store.write(writes)
-            except Unwritable as error:
+            except (Unwritable, RowHeld) as error:
                 if len(writes) == 1:
                     return [error]
                 # One of them: the others shall not suffer for it.

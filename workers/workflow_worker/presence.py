@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from worker_runtime.health_board import timestamp
 from worker_runtime.loops import Heartbeat
 from worker_runtime.postgres import DatabaseUnavailable
 
@@ -34,10 +36,19 @@ class Presence:
         self._store = store
         self._every_seconds = every_seconds
         self._batches: dict[str, int] = {}
+        self._last: tuple[float, int] | None = None
 
     def claimed(self, executions: Iterable[Execution]) -> None:
         """Note a batch of each organisation."""
-        self._batches.update(Counter(execution.organization_id for execution in executions))
+        counts = Counter(execution.organization_id for execution in executions)
+        self._batches.update(counts)
+        if counts:
+            self._last = time.time(), counts.total()
+
+    def last_run(self) -> dict[str, Any]:
+        """Return what `/health/detailed` says of this process; of organisations, their rows of settings do."""
+        moment, size = self._last or (None, None)
+        return {"lastRunAt": None if moment is None else timestamp(moment), "lastBatchSize": size}
 
     async def run(self, stop: StopSignal) -> None:
         """See `Loop`."""

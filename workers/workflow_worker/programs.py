@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from worker_runtime.outcome import PermanentError
-from worker_runtime.postgres import DatabaseUnavailable
+from worker_runtime.postgres import DatabaseUnavailable, UnreadableJson
 from workflow_worker.context import PutOff
 from workflow_worker.definition import Definition, DefinitionError, read_definition
 
@@ -31,13 +31,14 @@ OUTAGE_SECONDS = 1.0
 
 
 class Programs:
-    """Finds them. A version never changes, so what was read once is remembered."""
+    """Finds them. A version never changes, so what was read once is remembered, also that it is wrong."""
 
     def __init__(self, store: DefinitionStore, registry: Registry, services: Services) -> None:
         self._store = store
         self._registry = registry
         self._services = services
-        self._remembered: OrderedDict[tuple[UUID, int], Definition] = OrderedDict()
+        self._remembered: OrderedDict[tuple[UUID, int], Definition | str] = OrderedDict()
+        self._reading = asyncio.Lock()
 
     async def of(self, execution: Execution) -> Program | None:
         """Return what to run; `None` when it is in Python and not here.
@@ -59,21 +60,29 @@ class Programs:
 
     async def _definition(self, rule_id: UUID, version: int) -> Definition:
         key = (rule_id, version)
-        if key not in self._remembered:
-            self._remembered[key] = await self._read(rule_id, version)
+        if (definition := self._remembered.get(key)) is None:
+            # A large one takes seconds: whoever wants the same meanwhile shall not do it again.
+            async with self._reading:
+                definition = self._remembered.get(key) or await self._read(rule_id, version)
+                self._remembered[key] = definition
             if len(self._remembered) > MOST_REMEMBERED:
                 self._remembered.popitem(last=False)
-        return self._remembered[key]
+        if isinstance(definition, str):
+            raise PermanentError("INVALID_DEFINITION", definition)
+        return definition
 
-    async def _read(self, rule_id: UUID, version: int) -> Definition:
+    async def _read(self, rule_id: UUID, version: int) -> Definition | str:
+        """Return the definition, or what is wrong with it."""
         try:
             document = await self._store.read(rule_id, version)
         except DatabaseUnavailable as outage:
             raise PutOff(f"PostgreSQL did not answer: {outage}", OUTAGE_SECONDS) from outage
+        except UnreadableJson as error:
+            return f"it {error}"
         if document is None:
             raise PermanentError("INVALID_DEFINITION", f"rule {rule_id} has no version {version}")
         try:
             # Half a thousand steps take a second to compile, during which leases must still be renewed.
             return await asyncio.to_thread(read_definition, document)
         except DefinitionError as error:
-            raise PermanentError("INVALID_DEFINITION", str(error)) from error
+            return str(error)

@@ -19,6 +19,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from worker_runtime.importing import account_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
@@ -56,16 +58,17 @@ class Registry:
 
 def workflow(name: str, *, version: int = 1) -> Callable[[F], F]:
     """Mark an `async def f(ctx)` as that version of a workflow; raises `WorkflowsUnusable`."""
-    if not name or version < 1:
-        raise WorkflowsUnusable(f"workflow({name!r}, version={version}): needs a name, and a version from 1 on")
-    return _marking(name, version)
+    if not _is_name(name) or type(version) is not int or version < 1:
+        what = f"workflow({_written(name)}, version={version!r})"
+        raise WorkflowsUnusable(f"{what}: needs a name, and as version a whole number from 1 on")
+    return _marking(name, version, _objection_to_workflow)
 
 
 def function(name: str) -> Callable[[F], F]:
     """Mark an `async def f(step, **arguments)` as a function that the step `call` knows by that name."""
-    if not name:
-        raise WorkflowsUnusable("function(): needs a name")
-    return _marking(name, 0)
+    if not _is_name(name):
+        raise WorkflowsUnusable(f"function({_written(name)}): needs a name: @function('its.name')")
+    return _marking(name, 0, _objection_to_function)
 
 
 def found_workflows(packages: Iterable[str]) -> Registry:
@@ -77,21 +80,49 @@ def found_workflows(packages: Iterable[str]) -> Registry:
     for package in packages:
         marked = list(_marked(package))
         if not marked:
-            raise WorkflowsUnusable(f"{package} holds no workflow: mark an async function with @workflow('its.name')")
+            how = "mark an async function with @workflow('its.name') or @function('its.name')"
+            raise WorkflowsUnusable(f"{package} holds no workflow and no function: {how}")
         for one in marked:
             _add(found, one)
     return found
 
 
-def _marking(name: str, version: int) -> Callable[[F], F]:
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip())
+
+
+def _written(name: Any) -> str:
+    # A decorator without its brackets is given what it decorates.
+    return _place(name) if callable(name) else repr(name)
+
+
+def _marking(name: str, version: int, objection: Callable[[Any], str]) -> Callable[[F], F]:
     def mark(code: F) -> F:
-        is_usable: bool = inspect.iscoroutinefunction(code)
-        if not is_usable:
-            raise WorkflowsUnusable(f"{code!r} must be an `async def` to be a workflow or a function of one")
+        if reason := objection(code):
+            raise WorkflowsUnusable(f"{_place(code)} {reason}")
         setattr(code, MARK, Marked(name, version, code))
         return code
 
     return mark
+
+
+def _objection_to_workflow(code: Any) -> str:
+    if not inspect.iscoroutinefunction(code):
+        return "must be an `async def` to be a workflow"
+    try:
+        inspect.signature(code).bind(None)
+    except TypeError:
+        return "must take one argument to be a workflow: (ctx)"
+    return ""
+
+
+def _objection_to_function(code: Any) -> str:
+    if not inspect.iscoroutinefunction(code):
+        return "must be an `async def` to be a function of workflows"
+    first = next(iter(inspect.signature(code).parameters.values()), None)
+    if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        return "must take the step as its first argument to be a function of workflows: (step, *, amount)"
+    return ""
 
 
 def _add(found: Registry, one: Marked) -> None:
@@ -110,6 +141,11 @@ def _marked(package: str) -> Iterator[Marked]:
         for value in vars(module).values():
             one = inspect.getattr_static(value, MARK, None)
             if isinstance(one, Marked) and id(one) not in seen:
+                if value is not one.code:
+                    mark = "@workflow" if one.version else "@function"
+                    raise WorkflowsUnusable(
+                        f"{_place(one.code)} has a decorator above {mark}, which would not run: put {mark} first"
+                    )
                 seen.add(id(one))
                 yield one
 
@@ -126,7 +162,8 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise WorkflowsUnusable(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+        account = account_of(error, name, ours=WorkflowsUnusable)
+        raise WorkflowsUnusable(f"{name} cannot be imported: {account}") from error
 
 
 def _place(code: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid5
 
@@ -19,8 +19,10 @@ from workflow_worker.context import (
     Waiting,
     WorkflowContext,
     as_json,
+    is_cancelled,
 )
 from workflow_worker.execution import (
+    MOST_CRASHES,
     Cancelled,
     Completed,
     Failing,
@@ -44,12 +46,10 @@ if TYPE_CHECKING:
     from workflow_worker.programs import Programs
     from workflow_worker.store.children import ChildStore
 
-__all__ = ["MOST_CRASHES", "Turn"]
+__all__ = ["Turn"]
 
 log = structlog.get_logger()
 
-# A worker that vanishes while it runs an execution is bad luck once, and twice. Then it is the execution.
-MOST_CRASHES = 3
 # What the workflow's own code is called in the journal, where it fails outside of a step.
 OWN_CODE = "(workflow)"
 UNKNOWN_CODE_SECONDS = 60.0
@@ -69,6 +69,7 @@ class Turn:
         random: Random,
     ) -> None:
         self.held = held
+        self.began = time.monotonic()
         self.stopping = False
         self._execution = held.execution
         self._leases = leases
@@ -134,8 +135,8 @@ class Turn:
             return Failing(f"STALLED: the worker that ran it vanished {times} times; it was not run again", None)
         if self._execution.cancel_requested:
             return Cancelled("CANCELLED: on request")
-        if self._execution.deadline_at is not None and self._execution.deadline_at <= self._execution.claimed_at:
-            return Failing("DEADLINE_EXCEEDED: it took longer than it may", None)
+        if self._execution.unreadable is not None:
+            return Failing(f"UNREADABLE: {self._execution.unreadable}", None)
         return await self._interpreted()
 
     async def _interpreted(self) -> Ending:  # noqa: PLR0911  one for each way in which a workflow's code is left
@@ -155,9 +156,9 @@ class Turn:
             return Released(put_off.reason, put_off.seconds)
         except CancelAsked:
             return Cancelled("CANCELLED: on request")
-        except (LeaseLost, Unwinding, asyncio.CancelledError):
+        except (LeaseLost, Unwinding):
             raise
-        except Exception as error:  # noqa: BLE001  a team's code may fail in any way: it is logged and tried again
+        except BaseException as error:  # noqa: BLE001  a team's code may fail in any way: it is logged and tried again
             return self._own_failure(error)
 
     async def _finished(self) -> Ending:
@@ -170,7 +171,9 @@ class Turn:
             log.warning("workflow_journal_has_more", executionId=str(self._execution.id), steps=strangers[:10])
         return Completed(result)
 
-    def _own_failure(self, error: Exception) -> Failing:
+    def _own_failure(self, error: BaseException) -> Failing:
+        if is_cancelled(error):
+            raise error
         log.error("workflow_failed", executionId=str(self._execution.id), exc_info=error)
         retry, attempt = StepRetry(), self._context.journal.failures(OWN_CODE) + 1
         sentence, now = f"WORKFLOW_FAILED: {type(error).__name__}", self._context.now()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 
 from worker_runtime.loops import Heartbeat
 from worker_runtime.postgres import DatabaseUnavailable
+from workflow_worker.store.upkeep import CHUNK, Swept
 
 if TYPE_CHECKING:
     from worker_runtime.loops import StopSignal
@@ -19,8 +22,9 @@ __all__ = ["Upkeep"]
 log = structlog.get_logger()
 
 EVERY_SECONDS = 30.0
+# Sweeping a large backlog takes seconds: it shall take a twentieth of the server's time.
+REST_PART = 20
 SOON_SECONDS = 1.0
-CHUNK = 1_000
 
 
 class Upkeep:
@@ -52,15 +56,17 @@ class Upkeep:
 
     async def turn(self) -> float:
         """Do one round and return how long to rest: not for long while there is more."""
+        began = time.monotonic()
         try:
             swept = await self._store.sweep()
             purged = await self._store.purge(self._days, self._failed_days)
         except DatabaseUnavailable as outage:
             log.debug("workflow_upkeep_waits", error=str(outage))
             return self._every_seconds
-        if swept.resent or swept.strays or swept.unknown:
-            log.info("workflow_swept", resent=swept.resent, strays=swept.strays, unknown=swept.unknown)
-        self._metrics.swept(swept.resent, swept.strays, swept.unknown)
+        if swept != Swept():
+            log.info("workflow_swept", **dataclasses.asdict(swept))
+        self._metrics.swept(swept.resent, swept.strays, swept.unknown, swept.woken)
         self._metrics.purged.inc(purged)
-        most = max(swept.resent, swept.strays + swept.unknown, purged)
-        return min(SOON_SECONDS, self._every_seconds) if most >= CHUNK else self._every_seconds
+        most = max(swept.resent, swept.strays + swept.unknown, swept.woken, purged)
+        pause = min(SOON_SECONDS, self._every_seconds) if most >= CHUNK else self._every_seconds
+        return max(pause, (time.monotonic() - began) * REST_PART)

@@ -20,14 +20,15 @@ from workflow_worker.presence import Presence
 from workflow_worker.programs import Programs
 from workflow_worker.queue import LABEL, WorkflowQueue
 from workflow_worker.settings import WorkflowSettings
+from workflow_worker.steps import STEPS
 from workflow_worker.steps.http_reply import MOST_BODY_BYTES
 from workflow_worker.steps.step import Services
 from workflow_worker.store.children import ChildStore
-from workflow_worker.store.claims import ClaimStore
+from workflow_worker.store.claims import CLAIMING, ClaimStore
 from workflow_worker.store.cron import CronStore
 from workflow_worker.store.definitions import DefinitionStore
 from workflow_worker.store.leases import LeaseStore
-from workflow_worker.store.ledger import LedgerStore
+from workflow_worker.store.ledger import HOLD_AT_MOST, LedgerStore
 from workflow_worker.store.presence import PresenceStore
 from workflow_worker.store.upkeep import UpkeepStore
 from workflow_worker.ticker import Ticker
@@ -64,12 +65,13 @@ class WorkflowWorker(Worker[WorkflowSettings]):
             await require_postgres(runtime, await opened.enter_async_context(connection()))
             listener = Listener(HINTS, hinted.set)
             databases = _Databases(
-                claims=await opened.enter_async_context(connection(settings=BY_INDEX, listener=listener)),
-                ledger=await opened.enter_async_context(connection(settings=BY_INDEX)),
+                claims=await opened.enter_async_context(connection(settings=CLAIMING, listener=listener)),
+                ledger=await opened.enter_async_context(connection(settings={**BY_INDEX, **HOLD_AT_MOST})),
                 leases=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 reads=await opened.enter_async_context(connection(settings=BY_INDEX)),
                 upkeep=await opened.enter_async_context(connection(command_seconds=UPKEEP_SECONDS)),
             )
+            runtime.metrics.workflows.announce(["step", *(name for name, kind in STEPS.items() if kind.is_tried)])
             registry, definitions = settings.registry(), DefinitionStore(databases.reads)
             await until_answered(functools.partial(definitions.announce, registry.workflows))
             http = await opened.enter_async_context(egress(settings, kept_bytes=MOST_BODY_BYTES))
@@ -127,6 +129,8 @@ def _running(
         poll_seconds=settings.workflow_poll_interval_ms / 1000,
         hinted=hinted,
     )
+    runtime.also_in_flight(executions.in_flight)
+    runtime.health.show("workflows", presence.last_run)
     return [leases, executions]
 
 

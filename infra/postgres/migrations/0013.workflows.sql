@@ -28,6 +28,10 @@ ALTER TABLE fw_module_settings
 -- It is written every second an organisation has work, to the same few rows.
 ALTER TABLE fw_module_settings SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- Those that may run, so that claims pass over all others at once, however many they are.
+CREATE INDEX fw_module_settings_allowed ON fw_module_settings (organization_id)
+ WHERE fw_execution_worker_enabled AND fw_worker_paused_at IS NULL;
+
 -- What an organisation has defined. A version never changes; a running execution stays with its own.
 CREATE TABLE fw_workflow_rules (
     id                  uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -47,9 +51,32 @@ CREATE TABLE fw_workflow_definitions (
     rule_id             uuid        NOT NULL REFERENCES fw_workflow_rules ON DELETE CASCADE,
     version             integer     NOT NULL CHECK (version > 0),
     definition          jsonb       NOT NULL CHECK (jsonb_typeof(definition) = 'object'),
+                        CONSTRAINT fw_workflow_definition_size CHECK (pg_column_size(definition) <= 1048576),
     created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (rule_id, version)
 );
+
+-- Events from outside that executions wait for, kept for those that will.
+CREATE TABLE fw_workflow_signals (
+    id                  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organization_id     text        NOT NULL,
+    event_name          text        NOT NULL,
+    correlation         text        NOT NULL,
+    payload             jsonb       NOT NULL DEFAULT 'null'
+                        CONSTRAINT fw_workflow_payload_size CHECK (pg_column_size(payload) <= 4194304),
+    -- The same key of an organisation is the same signal.
+    idempotency_key     text,
+    received_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE UNIQUE INDEX fw_workflow_signals_once ON fw_workflow_signals (organization_id, idempotency_key)
+ WHERE idempotency_key IS NOT NULL;
+CREATE INDEX fw_workflow_signals_matching ON fw_workflow_signals (organization_id, event_name, correlation, id);
+CREATE INDEX fw_workflow_signals_received ON fw_workflow_signals (received_at);
+
+-- The newest signal so far; clocks are put back, numbers are not.
+CREATE FUNCTION fw_workflow_newest_signal() RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM fw_workflow_signals_id_seq
+$$;
 
 -- The truth about every execution. Its message in workflow_execution_queue follows it.
 CREATE TABLE fw_workflow_executions (
@@ -63,7 +90,9 @@ CREATE TABLE fw_workflow_executions (
     workflow_version    integer,
     status              text        NOT NULL DEFAULT 'queued' CONSTRAINT fw_workflow_executions_status CHECK (status IN
                         ('queued', 'running', 'waiting', 'retry_pending', 'completed', 'failed', 'cancelled')),
-    input               jsonb       NOT NULL DEFAULT '{}',
+    -- A worker reads those of many executions at once, and must not choke on one.
+    input               jsonb       NOT NULL DEFAULT '{}'
+                        CONSTRAINT fw_workflow_input_size CHECK (pg_column_size(input) <= 4194304),
     result              jsonb,
     -- Failed attempts since the last step that was completed; attempts in all; and how often its worker vanished since.
     retry_count         integer     NOT NULL DEFAULT 0,
@@ -81,7 +110,8 @@ CREATE TABLE fw_workflow_executions (
     lease_owner         text,
     heartbeat_at        timestamptz,
     cancel_requested_at timestamptz,
-    deadline_at         timestamptz,
+    -- Signals up to here came before it began, and are not for it.
+    signals_before      bigint      NOT NULL DEFAULT fw_workflow_newest_signal(),
     -- The same key starts the same rule or workflow of an organisation once.
     idempotency_key     text,
     -- The execution whose step waits for this one, and that step.
@@ -112,7 +142,8 @@ CREATE INDEX fw_workflow_executions_parent ON fw_workflow_executions (parent_id)
 CREATE INDEX fw_workflow_executions_listed ON fw_workflow_executions (organization_id, created_at);
 CREATE INDEX fw_workflow_executions_failed ON fw_workflow_executions (organization_id, created_at)
  WHERE status = 'failed';
-CREATE INDEX fw_workflow_executions_completed ON fw_workflow_executions (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX fw_workflow_executions_over ON fw_workflow_executions ((status = 'failed'), completed_at)
+ WHERE completed_at IS NOT NULL;
 
 -- By it an execution that is opened again finds its dead letters.
 CREATE INDEX q_workflow_dlq_execution ON pgmq.q_workflow_dlq ((message->>'execution_id'));
@@ -134,22 +165,6 @@ CREATE TABLE fw_workflow_steps (
     worker              text,
     PRIMARY KEY (execution_id, step, round, attempt)
 );
-
--- Events from outside that executions wait for, kept for those that will.
-CREATE TABLE fw_workflow_signals (
-    id                  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    organization_id     text        NOT NULL,
-    event_name          text        NOT NULL,
-    correlation         text        NOT NULL,
-    payload             jsonb       NOT NULL DEFAULT 'null',
-    -- The same key of an organisation is the same signal.
-    idempotency_key     text,
-    received_at         timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE UNIQUE INDEX fw_workflow_signals_once ON fw_workflow_signals (organization_id, idempotency_key)
- WHERE idempotency_key IS NOT NULL;
-CREATE INDEX fw_workflow_signals_matching ON fw_workflow_signals (organization_id, event_name, correlation, id);
-CREATE INDEX fw_workflow_signals_received ON fw_workflow_signals (received_at);
 
 -- The steps that wait for one.
 CREATE TABLE fw_workflow_waits (
@@ -235,9 +250,13 @@ $$;
 
 -- Lets executions that wait go on now.
 CREATE FUNCTION fw_workflow_wake(execution_ids uuid[]) RETURNS void LANGUAGE sql AS $$
-    WITH woken AS (
-        UPDATE fw_workflow_executions SET ready_at = clock_timestamp()
+    WITH waiting AS (
+        SELECT id FROM fw_workflow_executions
          WHERE id = ANY (execution_ids) AND status = 'waiting' AND ready_at > clock_timestamp()
+         ORDER BY id FOR NO KEY UPDATE
+    ), woken AS (
+        UPDATE fw_workflow_executions AS execution SET ready_at = clock_timestamp()
+          FROM waiting WHERE execution.id = waiting.id
         RETURNING msg_id
     )
     UPDATE pgmq.q_workflow_execution_queue AS message SET vt = clock_timestamp()
@@ -286,11 +305,20 @@ CREATE TRIGGER fw_workflow_executions_edited BEFORE UPDATE OF status ON fw_workf
 -- Once it is over: a parent goes on, children end with who started them. After the statement, for it may have ended
 -- several of a family, and none of them may be changed twice by it.
 CREATE FUNCTION fw_workflow_executions_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    children uuid[];
 BEGIN
-    PERFORM fw_workflow_wake(ARRAY [NEW.parent_id]);
+    IF NEW.parent_id IS NOT NULL THEN
+        -- Held, for it may just be about to wait: either it sees that its child is over, or we see that it waits.
+        PERFORM FROM fw_workflow_executions WHERE id = NEW.parent_id FOR NO KEY UPDATE;
+        PERFORM fw_workflow_wake(ARRAY [NEW.parent_id]);
+    END IF;
     IF NEW.status = 'cancelled' THEN
-        PERFORM fw_workflow_cancel(array_agg(id), 'cancelled with its parent') FROM fw_workflow_executions
-          WHERE parent_id = NEW.id;
+        SELECT array_agg(id) INTO children FROM fw_workflow_executions
+         WHERE parent_id = NEW.id AND status IN ('queued', 'running', 'waiting', 'retry_pending');
+        IF children IS NOT NULL THEN
+            PERFORM fw_workflow_cancel(children, 'cancelled with its parent');
+        END IF;
     END IF;
     RETURN NULL;
 END $$;
@@ -300,14 +328,34 @@ CREATE TRIGGER fw_workflow_executions_ended AFTER UPDATE OF status ON fw_workflo
                             OR (NEW.status IN ('completed', 'failed') AND NEW.parent_id IS NOT NULL)))
     EXECUTE FUNCTION fw_workflow_executions_ended();
 
+-- Holds executions, and whatever changes when some of these are cancelled, in the order in which everybody holds
+-- executions, so that nobody waits for somebody who waits for him.
+CREATE FUNCTION fw_workflow_hold(execution_ids uuid[], cancelled uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM fw_workflow_executions
+      WHERE id IN (
+            WITH RECURSIVE family AS (
+                SELECT unnest(cancelled) AS id
+                 UNION
+                SELECT child.id FROM family JOIN fw_workflow_executions AS child ON child.parent_id = family.id
+                 WHERE child.status IN ('queued', 'running', 'waiting', 'retry_pending')
+            )
+            SELECT id FROM family
+             UNION ALL
+            SELECT unnest(execution_ids)
+             UNION ALL
+            SELECT parent_id FROM fw_workflow_executions WHERE id = ANY (cancelled) AND parent_id IS NOT NULL)
+      ORDER BY id FOR NO KEY UPDATE;
+END $$;
+
 -- Ends executions that are not at work, and asks those that are to end at their next step. Returns both.
 CREATE FUNCTION fw_workflow_cancel(execution_ids uuid[], reason text) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     ended integer;
     asked integer;
 BEGIN
-    -- Held, so that none goes from running to waiting between the two.
-    PERFORM FROM fw_workflow_executions WHERE id = ANY (execution_ids) ORDER BY id FOR NO KEY UPDATE;
+    -- Held, also so that none goes from running to waiting between the two.
+    PERFORM fw_workflow_hold('{}', execution_ids);
     UPDATE fw_workflow_executions SET status = 'cancelled', last_error = 'CANCELLED: ' || reason
      WHERE id = ANY (execution_ids) AND status IN ('queued', 'waiting', 'retry_pending');
     GET DIAGNOSTICS ended = ROW_COUNT;
@@ -339,10 +387,13 @@ CREATE TRIGGER fw_workflow_message_sent AFTER INSERT ON pgmq.q_workflow_executio
 -- at once, and whoever held them is fenced off. Workers say that it is they who write.
 CREATE FUNCTION fw_worker_running_reset() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    WITH freed AS (
-        UPDATE fw_workflow_executions
+    WITH held AS (
+        SELECT id FROM fw_workflow_executions WHERE organization_id = NEW.organization_id AND status = 'running'
+         ORDER BY id FOR NO KEY UPDATE
+    ), freed AS (
+        UPDATE fw_workflow_executions AS execution
            SET status = 'queued', lease_token = lease_token + 1, lease_owner = NULL, ready_at = clock_timestamp()
-         WHERE organization_id = NEW.organization_id AND status = 'running'
+          FROM held WHERE execution.id = held.id
         RETURNING msg_id
     )
     UPDATE pgmq.q_workflow_execution_queue AS message SET vt = clock_timestamp()
@@ -368,7 +419,12 @@ DECLARE
     started uuid;
 BEGIN
     IF parent IS NOT NULL THEN
-        SELECT depth + 1 INTO depth_of_it FROM fw_workflow_executions WHERE id = parent;
+        SELECT depth + 1 INTO depth_of_it FROM fw_workflow_executions
+         WHERE id = parent AND organization_id = organization;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'organisation % has no execution % that could be a parent', organization, parent
+                  USING ERRCODE = 'foreign_key_violation';
+        END IF;
         IF depth_of_it > 10 THEN
             RAISE EXCEPTION 'workflows start each other, more than 10 deep' USING ERRCODE = 'program_limit_exceeded';
         END IF;
@@ -390,10 +446,15 @@ BEGIN
         RETURNING id INTO started;
     END IF;
     IF started IS NULL THEN
+        SELECT id INTO started FROM fw_workflow_executions WHERE id = execution AND organization_id = organization;
+    END IF;
+    IF started IS NULL AND key IS NOT NULL THEN
         SELECT id INTO started FROM fw_workflow_executions
-         WHERE id = execution
-            OR (organization_id = organization AND idempotency_key = key
-                AND coalesce(rule_id::text, workflow) = coalesce(rule.id::text, workflow_name));
+         WHERE organization_id = organization AND idempotency_key = key
+           AND coalesce(rule_id::text, workflow) = coalesce(rule.id::text, workflow_name);
+    END IF;
+    IF started IS NULL AND EXISTS (SELECT FROM fw_workflow_executions WHERE id = execution) THEN
+        RAISE EXCEPTION 'execution % is another organisation''s', execution USING ERRCODE = 'unique_violation';
     END IF;
     IF started IS NULL THEN
         RAISE EXCEPTION 'organisation % has no active workflow %', organization, workflow_name
@@ -419,7 +480,8 @@ BEGIN
     END IF;
     SELECT array_agg(DISTINCT execution_id) INTO waiting FROM fw_workflow_waits
      WHERE organization_id = organization AND event_name = event AND correlation = correlated;
-    PERFORM fw_workflow_wake(waiting);
+    -- A statement may take some seconds: what a crowd waits for, the sweeper tells the rest of it.
+    PERFORM fw_workflow_wake(waiting[:10000]);
     RETURN coalesce(cardinality(waiting), 0);
 END $$;
 
@@ -439,7 +501,7 @@ END $$;
 
 -- Whether the worker is scheduled at all. cron.job shows a login only its own jobs, so it is asked as the one who made it.
 CREATE FUNCTION fw_workflows_scheduled() RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM cron.job WHERE jobname = 'process-workflow-queue' AND active)
 $$;
 

@@ -75,6 +75,7 @@ NOT_OVER = "held.status IN ('queued', 'running', 'waiting', 'retry_pending')"
 STEP_OF_UNFINISHED = """EXISTS (SELECT FROM fw_workflow_executions AS execution WHERE execution.id = held.execution_id
                AND execution.status IN ('queued', 'running', 'waiting', 'retry_pending'))"""
 TENANT_OF_STEP = "(SELECT organization_id FROM fw_workflow_executions AS whole WHERE whole.id = held.execution_id)"
+TENANT_OF_DEFINITION = "(SELECT organization_id FROM fw_workflow_rules AS whole WHERE whole.id = held.rule_id)"
 AWAITED = """EXISTS (SELECT FROM fw_workflow_waits AS wait WHERE wait.organization_id = held.organization_id
                AND wait.event_name = held.event_name AND wait.correlation = held.correlation)"""
 ALWAYS = "$5::text[] IS NOT NULL"
@@ -171,6 +172,14 @@ PLACES = (
         texts=("correlation",),
         busy=ALWAYS,
         tenant="held.organization_id",
+    ),
+    # A version never changes: a person who stands in one is reported, for somebody to save one without.
+    Place(
+        "fw_workflow_definitions",
+        "concat_ws(' ', held.rule_id, held.version)",
+        json=("definition",),
+        busy=ALWAYS,
+        tenant=TENANT_OF_DEFINITION,
     ),
     *(
         Place(f"pgmq.{table}", "held.msg_id::text", json=("message",), tenant=TENANT_OF_MESSAGE)

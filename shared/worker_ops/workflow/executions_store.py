@@ -38,7 +38,7 @@ BRIEF = """execution.id, execution.organization_id, coalesce(rule.name, executio
        execution.next_retry_at, execution.last_error, execution.cancel_requested_at"""
 ONE = f"""
 SELECT {BRIEF}, execution.rule_id, execution.input, execution.result, execution.retry_count, execution.crash_count,
-       execution.ready_at, execution.lease_owner, execution.lease_token, execution.heartbeat_at, execution.deadline_at,
+       execution.ready_at, execution.lease_owner, execution.lease_token, execution.heartbeat_at,
        execution.idempotency_key, execution.parent_id, execution.parent_step, execution.round, execution.replayed_from,
        execution.trace, execution.msg_id, clock_timestamp() AS now,
        EXISTS (SELECT FROM pgmq.q_workflow_execution_queue AS message WHERE message.msg_id = execution.msg_id)

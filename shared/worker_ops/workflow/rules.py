@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from worker_ops.arguments import positive
@@ -10,6 +9,7 @@ from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, at, say, write_record, write_rows
 from worker_ops.servers import command_over
 from worker_ops.workflow import saving
+from worker_ops.workflow.given_json import stored_json
 from worker_ops.workflow.rules_store import RulesStore
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def _show(asked: argparse.Namespace, store: RulesStore) -> ExitCode:
         {"version": version["version"], "saved": at(version["created_at"])}
         for version in await store.versions(row["id"])
     ]
-    write_record(_row(row) | {"versions": versions, "definition": json.loads(row["definition"])}, asked.output)
+    write_record(_row(row) | {"versions": versions, "definition": stored_json(row["definition"])}, asked.output)
     return ExitCode.OK
 
 

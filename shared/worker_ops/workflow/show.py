@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import MAXYEAR
 from pathlib import Path
@@ -12,6 +11,7 @@ from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, at, say, write_record
 from worker_ops.servers import command_over
 from worker_ops.workflow.executions_store import ExecutionsStore
+from worker_ops.workflow.given_json import stored_json
 from worker_ops.workflow.selecting import execution_id, execution_row
 from worker_ops.workflow.timeline import timeline_of
 from worker_ops.workflow.timeline_svg import picture
@@ -76,7 +76,6 @@ def _record(row: Any, *, reveal: bool) -> dict[str, Any]:
         "leaseToken": row["lease_token"],
         "leaseUntil": at(row["ready_at"]) if running else None,
         "heartbeat": at(row["heartbeat_at"]),
-        "deadline": at(row["deadline_at"]),
         "cancelRequested": at(row["cancel_requested_at"]),
         "key": row["idempotency_key"],
         "parentId": row["parent_id"] and str(row["parent_id"]),
@@ -87,17 +86,13 @@ def _record(row: Any, *, reveal: bool) -> dict[str, Any]:
         "trace": row["trace"],
     }
     if reveal:
-        record |= {"error": row["last_error"], "input": json.loads(row["input"]), "result": _read(row["result"])}
+        record |= {"error": row["last_error"], "input": stored_json(row["input"]), "result": stored_json(row["result"])}
     return record
 
 
 def _due(moment: datetime) -> str | None:
     """Write when it goes on by itself; nothing for PostgreSQL's `infinity`."""
     return None if moment.year == MAXYEAR else at(moment)
-
-
-def _read(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
 
 
 def _wait(row: Any) -> dict[str, Any]:
@@ -122,4 +117,4 @@ def _step(row: Any, *, reveal: bool) -> dict[str, Any]:
         "error": row["error"],
         "worker": row["worker"],
     }
-    return step | ({"output": _read(row["output"])} if reveal else {})
+    return step | ({"output": stored_json(row["output"])} if reveal else {})

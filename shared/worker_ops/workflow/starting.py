@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from worker_ops.exit_codes import CommandFailed, ExitCode
 from worker_ops.output import add_output, say, write_record
 from worker_ops.servers import command_over
-from worker_ops.workflow.given_json import given_json
+from worker_ops.workflow.given_json import given_json, stored_json
 from worker_ops.workflow.settings import tell_what_stops
 from worker_ops.workflow.starting_store import StartingStore, UnknownWorkflow
 from workflow_worker.definition import DefinitionError, read_definition
@@ -49,7 +49,7 @@ async def _refuse_wrong_input(asked: argparse.Namespace, store: StartingStore) -
     """Say now what the execution would fail of at once."""
     for rule in await store.rules.some(asked.organization, asked.name):
         try:
-            problem = read_definition(json.loads(rule["definition"])).input_problem(json.loads(asked.input))
+            problem = read_definition(stored_json(rule["definition"])).input_problem(json.loads(asked.input))
         except DefinitionError as error:
             raise CommandFailed(ExitCode.FAILED, *str(error).splitlines()) from error
         if problem:

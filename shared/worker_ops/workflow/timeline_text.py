@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker_ops.output import harmless
 from worker_ops.workflow.timeline import Axis, span
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SHORTENED = "/"
 
 def drawn(timeline: Timeline, width: int = WIDTH) -> str:
     """Draw it, in characters that every terminal has; `width` is of the bars."""
-    return "".join(f"{line.rstrip()}\n" for line in _lines(timeline, width))
+    return "".join(f"{harmless(line.rstrip())}\n" for line in _lines(timeline, width))
 
 
 def _lines(timeline: Timeline, width: int) -> Iterator[str]:

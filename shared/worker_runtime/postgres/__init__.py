@@ -2,7 +2,7 @@
 
 from worker_runtime.postgres.database import BY_INDEX, Database, DatabaseUnavailable, Listener, SchemaOutdated
 from worker_runtime.postgres.start import require_postgres
-from worker_runtime.postgres.text import storable, storable_json
+from worker_runtime.postgres.text import UnreadableJson, read_json, storable, storable_json
 
 __all__ = [
     "BY_INDEX",
@@ -10,6 +10,8 @@ __all__ = [
     "DatabaseUnavailable",
     "Listener",
     "SchemaOutdated",
+    "UnreadableJson",
+    "read_json",
     "require_postgres",
     "storable",
     "storable_json",

@@ -61,7 +61,7 @@ def _written(variable: Variable) -> str:
         return said.text
     if variable.field.is_required():
         return "required"
-    if default is None or default == () or isinstance(default, SecretStr):
+    if default in (None, (), "") or isinstance(default, SecretStr):
         return "-"
     return f"`{_text(default)}`"
 

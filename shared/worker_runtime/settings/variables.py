@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import annotated_types
 from pydantic import SecretStr
@@ -117,8 +117,8 @@ def _bounds(field: FieldInfo) -> str:
         limits += [
             limit for entry in getattr(member, "__metadata__", ()) for limit in getattr(entry, "metadata", [entry])
         ]
-    low = next((limit.ge for limit in limits if isinstance(limit, annotated_types.Ge)), None)
-    high = next((limit.le for limit in limits if isinstance(limit, annotated_types.Le)), None)
+    low = max((cast("float", limit.ge) for limit in limits if isinstance(limit, annotated_types.Ge)), default=None)
+    high = min((cast("float", limit.le) for limit in limits if isinstance(limit, annotated_types.Le)), default=None)
     if low is None and high is None:
         return ""
     return f" from {low}" + (f" to {high}" if high is not None else "")

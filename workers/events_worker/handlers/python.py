@@ -7,15 +7,14 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-import traceback
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from events_worker.handlers.marked import MARK, HandlersUnusable, PythonHandler, on
 from events_worker.handlers.routing import Routing
 from events_worker.handlers.workflows import OrganizationWorkflows
 from worker_runtime.event_patterns import matches
+from worker_runtime.importing import account_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -116,7 +115,8 @@ def _imported(name: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise HandlersUnusable(_nowhere(name)) from error
-        raise HandlersUnusable(f"{name} cannot be imported: {_account_of(error, name)}") from error
+        account = account_of(error, name, ours=HandlersUnusable)
+        raise HandlersUnusable(f"{name} cannot be imported: {account}") from error
 
 
 def _nowhere(name: str) -> str:
@@ -125,23 +125,3 @@ def _nowhere(name: str) -> str:
         f"{name} is neither a package that Python finds nor one of the installed entry points"
         f" ({points or 'there are none'}): install it, or put the folder that holds it on PYTHONPATH"
     )
-
-
-def _account_of(error: BaseException, name: str) -> str:
-    """Say what went wrong, and in which line of the package."""
-    what = str(error) if isinstance(error, HandlersUnusable) else f"{type(error).__name__}: {error}"
-    places = _places_of(name.partition(".")[0])
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if any(Path(frame.filename).is_relative_to(place) for place in places)]
-    # A syntax error names its place itself.
-    if not theirs or isinstance(error, SyntaxError):
-        return what
-    return f"{what} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})"
-
-
-def _places_of(package: str) -> list[str]:
-    """Return the folders of a package, or the file of a single module."""
-    spec = importlib.util.find_spec(package) if package else None
-    if spec is None:
-        return []
-    return list(spec.submodule_search_locations or [spec.origin or ""])

@@ -70,8 +70,8 @@ SELECT $3, $1, id, current_version, $4::jsonb, $5, 'failed', $6, clock_timestamp
   FROM fw_workflow_rules WHERE organization_id = $1 AND name = $2
     ON CONFLICT DO NOTHING
 """
-# A name that is none, and a text that no index takes.
-REFUSALS = (asyncpg.NoDataFoundError, asyncpg.ProgramLimitExceededError)
+# A name that is none, a text that no index takes, and more than an execution is given.
+REFUSALS = (asyncpg.NoDataFoundError, asyncpg.ProgramLimitExceededError, asyncpg.CheckViolationError)
 SIGNAL = "SELECT fw_workflow_signal($1, $2, $3, $4::jsonb, $5)"
 
 
@@ -182,6 +182,8 @@ async def _start(connection: asyncpg.Connection, starts: Sequence[PlannedStart])
 def _refusal(error: asyncpg.PostgresError, rule: str = "") -> WorkflowRefused:
     if isinstance(error, asyncpg.NoDataFoundError):
         return NoSuchWorkflow(error.args[0], rule)
+    if isinstance(error, asyncpg.CheckViolationError):
+        return WorkflowRefused("a workflow is given, or told, 4 MiB at most", rule)
     return WorkflowRefused("a key or correlation is longer than an index takes", rule)
 
 

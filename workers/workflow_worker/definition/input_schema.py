@@ -35,6 +35,7 @@ MOST_PATTERN_CHARACTERS = 1_000
 MOST_PATTERN_MEMORY = 1 << 20
 LONGEST_SENTENCE = 200
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 # They match names by patterns of their own, or find their way by names that lead elsewhere.
 NOT_OURS = {"$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$vocabulary", "patternProperties"} | {
     "unevaluatedItems",
@@ -69,9 +70,15 @@ def _mistakes(schema: Any) -> Iterator[Complaint]:
         yield Complaint((), f"has more than {MOST_SCHEMA_CHARACTERS} characters")
     else:
         errors = list(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
-        yield from (Complaint(tuple(error.absolute_path), error.message[:LONGEST_SENTENCE]) for error in errors)
+        yield from (Complaint(tuple(error.absolute_path), _sentence(error)) for error in errors)
         if not errors:
             yield from _strangers(schema, (), schema)
+
+
+def _sentence(error: ValidationError) -> str:
+    if error.absolute_path and error.absolute_path[-1] == "type":
+        return f"must be one of {', '.join(TYPES)}, or a list of these"
+    return error.message[:LONGEST_SENTENCE]
 
 
 def _strangers(part: Any, place: Place, schema: Any) -> Iterator[Complaint]:

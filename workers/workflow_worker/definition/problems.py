@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker_runtime.yaml_source import on_one_line
+from worker_runtime.yaml_source import MOST_COMPLAINTS, on_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,9 @@ class DefinitionError(Exception):
 
     def __init__(self, complaints: Iterable[Complaint]) -> None:
         self.complaints = tuple(complaints)
-        super().__init__("\n".join(dict.fromkeys(map(_sentence, self.complaints))))
+        sentences = dict.fromkeys(map(_sentence, self.complaints[:MOST_COMPLAINTS]))
+        more = [f"and {left} more"] if (left := len(self.complaints) - MOST_COMPLAINTS) > 0 else []
+        super().__init__("\n".join([*sentences, *more]))
 
 
 def _sentence(complaint: Complaint) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
+from worker_runtime.allowance import MOST_INTEGER_BITS
 from worker_runtime.event_patterns import EventPattern  # noqa: TC001  pydantic reads annotations
 from worker_runtime.expression_fields import compiled
 from worker_runtime.expressions import Expression
-from worker_runtime.yaml_source import Complaint, Source, meant, unknown_key, validate
+from worker_runtime.yaml_source import MOST_COMPLAINTS, Complaint, Source, meant, unknown_key, validate
 from workflow_worker.definition.definition import EVENT_NAMES, Definition, Trigger
 from workflow_worker.definition.input_schema import InputSchema
 from workflow_worker.definition.problems import DefinitionError
@@ -24,6 +25,7 @@ from workflow_worker.steps import STEPS
 from workflow_worker.steps.call import Call
 from workflow_worker.steps.notify import Notify
 from workflow_worker.steps.step import Name, Step, Steps, ValuesField
+from workflow_worker.steps.workflow import Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -160,6 +162,7 @@ class _Reading:
         self.complaints: list[Complaint] = []
         self._surroundings = surroundings
         self._ids: set[str] = set()
+        self._name: Any = None
         self._count = 0
 
     def definition(self, document: Any) -> Definition | None:
@@ -169,6 +172,7 @@ class _Reading:
         self._refuse_unknown((), document, DOCUMENT_KEYS)
         head = validate(Head, document, (), self.complaints)
         self._refuse_both(document)
+        self._name = document.get("name")
         steps = self._steps(("steps",), document["steps"], 1) if document.get("steps") is not None else Steps()
         trigger, output = self._trigger(document.get("trigger")), head.output if head else None
         self.complaints += wrong_references(steps, output, self._ids)
@@ -266,6 +270,8 @@ class _Reading:
             self._complain((*place, "channel"), f"{does.channel} is switched off: {remedy} change it")
         if isinstance(does, Call):
             self._look_at_call(place, does)
+        if isinstance(does, Workflow) and does.start == self._name and "condition" not in place:
+            self._complain((*place, "start"), f"{does.start} would start itself without end: put it into a condition")
         return does
 
     def _look_at_call(self, place: Place, call: Call) -> None:
@@ -284,7 +290,8 @@ class _Reading:
         self._complain(place, f"there is no {noun} {name}" + (f"; did you mean {likely}?" if likely else " in Python"))
 
     def _refuse_unknown(self, place: Place, entry: Mapping[str, Any], known: tuple[str, ...]) -> None:
-        self.complaints += [Complaint((*place, key), unknown_key(str(key), known)) for key in entry if key not in known]
+        unknown = [key for key in entry if key not in known][:MOST_COMPLAINTS]
+        self.complaints += [Complaint((*place, key), unknown_key(str(key), known)) for key in unknown]
 
     def _refuse_second(self, place: Place, name: str) -> None:
         if name in self._ids:
@@ -306,6 +313,8 @@ def _not_json(value: Any, place: Place) -> list[Complaint]:
         return [one for index, inner in enumerate(value) for one in _not_json(inner, (*place, index))]
     if isinstance(value, float) and value - value != 0:
         return [Complaint(place, "is a number that JSON has not")]
+    if isinstance(value, int) and value.bit_length() > MOST_INTEGER_BITS:
+        return [Complaint(place, "is a number of too many digits")]
     known = value is None or isinstance(value, (str, int, float))
     return [] if known else [Complaint(place, f"is a {type(value).__name__}, which JSON has not: put it in quotes")]
 

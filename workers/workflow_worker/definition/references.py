@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from worker_runtime.yaml_source import Complaint, meant
+from worker_runtime.yaml_source import MOST_COMPLAINTS, Complaint, meant
 from workflow_worker.steps.speech import expressions_in
 from workflow_worker.steps.step import Steps
 
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["wrong_references"]
 
+# To look for what was meant takes milliseconds where there are many steps.
+MOST_GUESSES = 10
+
 
 def wrong_references(steps: Steps, output: Values | None, ids: Collection[str]) -> list[Complaint]:
     """Return a complaint for each step that is spoken of where it cannot have run; `ids` are all that are written."""
     # Of steps that could not be read nobody knows what they come before.
     seen = set(ids) - set(_ids(steps))
-    complaints = list(_within(steps, seen, ids))
+    wrong = list(islice(_within(steps, seen), MOST_COMPLAINTS))
     for place, expression in expressions_in(output, ("output",)):
-        complaints += _objections(place, expression, seen, ids)
-    return complaints
+        wrong += islice(_objections(place, expression, seen), MOST_COMPLAINTS - len(wrong))
+    return [_complaint(place, name, ids, guess=number < MOST_GUESSES) for number, (place, name) in enumerate(wrong)]
 
 
 def _ids(steps: Steps) -> Iterator[str]:
@@ -37,17 +41,17 @@ def _ids(steps: Steps) -> Iterator[str]:
                 yield from _ids(branch)
 
 
-def _within(steps: Steps, seen: set[str], ids: Collection[str]) -> Iterator[Complaint]:
+def _within(steps: Steps, seen: set[str]) -> Iterator[tuple[Place, str]]:
     """Go through steps in their order, and add to `seen` what those after them may speak of."""
     for step in steps.all:
         ended = set[str]()
         for key, value in _fields(step.does):
             for place, expression in expressions_in(value, (*step.place, step.kind, key)):
-                yield from _objections(place, expression, seen, ids)
+                yield from _objections(place, expression, seen)
             for branch in _branches(value):
                 # Neighbours run at the same time, or instead of each other.
                 inner = set(seen)
-                yield from _within(branch, inner, ids)
+                yield from _within(branch, inner)
                 ended |= inner
         seen |= ended | {step.id}
 
@@ -66,12 +70,12 @@ def _branches(value: Any) -> Iterator[Steps]:
         yield from (one for one in value if isinstance(one, Steps))
 
 
-def _objections(
-    place: Place, expression: Expression | Text, seen: Collection[str], ids: Collection[str]
-) -> Iterator[Complaint]:
-    for name in sorted(expression.fields_of("steps") - set(seen)):
-        if name in ids:
-            yield Complaint(place, f"step {name} has not run by then: it comes later, or in another branch")
-        else:
-            likely = meant(name, ids)
-            yield Complaint(place, f"there is no step {name}" + (f"; did you mean {likely}?" if likely else ""))
+def _objections(place: Place, expression: Expression | Text, seen: Collection[str]) -> Iterator[tuple[Place, str]]:
+    yield from ((place, name) for name in sorted(expression.fields_of("steps") - set(seen)))
+
+
+def _complaint(place: Place, name: str, ids: Collection[str], *, guess: bool) -> Complaint:
+    if name in ids:
+        return Complaint(place, f"step {name} has not run by then: it comes later, or in another branch")
+    likely = meant(name, ids) if guess else None
+    return Complaint(place, f"there is no step {name}" + (f"; did you mean {likely}?" if likely else ""))

@@ -37,6 +37,6 @@ class Call(StepKind):
     async def _call(self, occasion: Occasion, call: StepCall) -> Any:
         function = occasion.scene.services.functions.get(self.function)
         if function is None:
-            raise PermanentError("UNKNOWN_FUNCTION", f"step {call.step}: this worker has no function {self.function}")
+            raise PermanentError("UNKNOWN_FUNCTION", f"this worker has no function {self.function}")
         arguments = {name: occasion.values(f"arguments.{name}", one) for name, one in self.arguments.items()}
         return await function(call, **arguments)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from worker_runtime.egress.calls import Call, Method, Status, answered, refuse_header, refuse_url
 from workflow_worker.steps.http_reply import output_of
+from workflow_worker.steps.http_url import way_out
 from workflow_worker.steps.step import StepKind, TextField, ValuesField
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Http(StepKind):
 
     async def _ask(self, occasion: Occasion, step: StepCall, seconds: float) -> dict[str, Any]:
         url = str(occasion.value("url", self.url))
+        if problem := way_out(self.url.source, url):
+            raise occasion.failure("url", problem)
         content_type, body = self._body(occasion)
         call = Call(self.method, url, step.idempotency_key, body, content_type | self._headers(occasion))
         return output_of(await answered(occasion.scene.services.http, call, seconds, self.expect))

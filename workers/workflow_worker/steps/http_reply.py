@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from worker_runtime.postgres.text import DEEPEST_JSON, UnreadableJson, read_json
+
 if TYPE_CHECKING:
     from worker_runtime.egress import EgressReply
 
@@ -17,6 +19,8 @@ MOST_JSON_CHARACTERS = 240_000
 MOST_TEXT_CHARACTERS = MOST_JSON_CHARACTERS // 12
 TOLD_HEADERS = ("content-location", "content-type", "etag", "last-modified", "link", "location", "x-request-id")
 MOST_HEADER_CHARACTERS = 1_000
+# It has to fit into an output that is within the output of another step.
+DEEPEST_BODY = DEEPEST_JSON // 2
 
 
 def output_of(reply: EgressReply) -> dict[str, Any]:
@@ -34,10 +38,10 @@ def _body(reply: EgressReply) -> tuple[Any, bool]:
         return None, not reply.whole
     if reply.whole and _is_json(reply.headers.get("content-type", "")):
         try:
-            value = json.loads(reply.body)
+            value = read_json(reply.body, DEEPEST_BODY)
             if len(json.dumps(value, allow_nan=False)) <= MOST_JSON_CHARACTERS:
                 return value, False
-        except (ValueError, RecursionError):
+        except UnreadableJson:
             # It only says that it is JSON.
             pass
     text = reply.body.decode("utf-8", "replace")

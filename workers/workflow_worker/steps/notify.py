@@ -30,7 +30,7 @@ class Notify(NotificationFields[ExpressionField, TextField], StepKind):
     async def _add(self, occasion: Occasion, call: StepCall) -> dict[str, str]:
         services = occasion.scene.services
         if remedy := services.off.get(self.channel):
-            raise PermanentError("CHANNEL_OFF", f"step {call.step}: {self.channel} is switched off: {remedy} change it")
+            raise PermanentError("CHANNEL_OFF", f"{self.channel} is switched off: {remedy} change it")
         job = self._job(occasion, call)
         try:
             await services.queue(self.channel).add(job)

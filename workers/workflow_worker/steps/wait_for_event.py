@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
 
-from worker_runtime.outcome import PermanentError
 from workflow_worker.steps.step import LONGEST_NAME, ExpressionField, Name, NumberField, StepKind
 from workflow_worker.steps.wait import refuse_seconds, seconds_of
 
@@ -35,10 +34,9 @@ class WaitForEvent(StepKind):
         if limit is not None:
             seconds = seconds_of(occasion, "timeoutSeconds", limit)
         correlation = self._correlation(occasion)
-        met = await occasion.context.wait_event(occasion.step.id, self.event, correlation, timeout_seconds=seconds)
-        if met is None and self.onTimeout == "fail":
-            raise PermanentError("EVENT_TIMEOUT", f"step {occasion.step.id}: {self.event} did not come in time")
-        return met
+        return await occasion.context.wait_event(
+            occasion.step.id, self.event, correlation, timeout_seconds=seconds, fails=self.onTimeout == "fail"
+        )
 
     def _correlation(self, occasion: Occasion) -> str:
         value = occasion.value("correlation", self.correlation)

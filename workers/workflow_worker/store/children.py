@@ -56,4 +56,7 @@ class ChildStore:
                 raise PermanentError("UNKNOWN_WORKFLOW", sentence) from error
             except asyncpg.ProgramLimitExceededError as error:
                 raise PermanentError("TOO_DEEP", f"{workflow}: {error}") from error
+            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+                # No wait cures it.
+                raise PermanentError("NOT_STARTED", f"PostgreSQL refused it: {type(error).__name__}") from error
         return started

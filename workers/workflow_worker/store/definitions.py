@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
+
+from worker_runtime.postgres import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,10 +28,10 @@ class DefinitionStore:
         self._database = database
 
     async def read(self, rule_id: UUID, version: int) -> Any:
-        """Return a definition's JSON; `None` when there is none of that version."""
+        """Return a definition's JSON; `None` when there is none of that version. Raises `UnreadableJson`."""
         async with self._database.connected() as connection:
             text = await connection.fetchval(READ, rule_id, version)
-        return None if text is None else json.loads(text)
+        return None if text is None else read_json(text)
 
     async def announce(self, workflows: Iterable[tuple[str, int]]) -> None:
         """Let everybody start these workflows in Python."""

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from worker_runtime.postgres import DatabaseUnavailable
-from workflow_worker.execution import Cancelled, Completed, Failing, Released, Suspended
+from workflow_worker.execution import Cancelled, Completed, Failing, Lease, Released, Suspended
 from workflow_worker.store.rows import ALLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from uuid import UUID
 
     from worker_runtime.postgres import Database
     from workflow_worker.execution import Ending, EventWait, Execution, StepRecord
 
-__all__ = ["LedgerStore", "Standing", "Unwritable", "Write"]
+__all__ = ["HOLD_AT_MOST", "LedgerStore", "RowHeld", "Standing", "Unwritable", "Write"]
 
 # A value that it cannot hold, a rule of the schema: no wait cures that.
-UNWRITABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+UNWRITABLE = (
+    asyncpg.CardinalityViolationError,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
 
+# For the connection: how long a batch waits for a row that is held by somebody else.
+HOLD_AT_MOST = {"lock_timeout": "500"}
 # Instead of a number of seconds.
 FOR_EVER = -1.0
 # The same text is hashed where signals are sent: see fw_workflow_signal().
@@ -33,7 +39,7 @@ SELECT pg_advisory_xact_lock(key) FROM (
       FROM unnest($1::text[], $2::text[], $3::text[]) AS given (organization, event, correlation) ORDER BY key) AS keys
 """
 HOLD = f"""
-SELECT execution.id, execution.cancel_requested_at IS NOT NULL AS cancel_requested,
+SELECT execution.id, execution.lease_token, execution.cancel_requested_at IS NOT NULL AS cancel_requested,
        coalesce({ALLOWED}, false) AND (SELECT fw_workflows_scheduled()) AS may_go_on
   FROM unnest($1::uuid[], $2::bigint[]) AS given (id, token)
        JOIN fw_workflow_executions AS execution ON execution.id = given.id AND execution.lease_token = given.token
@@ -42,6 +48,8 @@ SELECT execution.id, execution.cancel_requested_at IS NOT NULL AS cancel_request
  ORDER BY execution.id
    FOR NO KEY UPDATE OF execution
 """
+# Whoever ends changes its parent, and whoever is cancelled its children: see fw_workflow_executions_ended().
+HOLD_FAMILIES = "SELECT fw_workflow_hold($1, $2)"
 RECORD = """
 INSERT INTO fw_workflow_steps
        (execution_id, step, round, attempt, kind, status, output, error, started_at, finished_at, worker)
@@ -60,17 +68,19 @@ SETTLE = """
 WITH settled AS (
     UPDATE fw_workflow_executions AS execution
        SET status = given.status, lease_token = lease_token + 1, lease_owner = NULL,
-           ready_at = CASE WHEN given.seconds < 0 THEN 'infinity'
+           -- One that is asked to end is not let wait first.
+           ready_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() WHEN given.seconds < 0 THEN 'infinity'
                       ELSE coalesce(given.ready_at, now() + make_interval(secs => given.seconds)) END,
            next_retry_at = CASE given.status
                            WHEN 'retry_pending' THEN now() + make_interval(secs => given.seconds) END,
            completed_at = CASE WHEN given.over THEN clock_timestamp() END,
            result = given.result::jsonb, last_error = coalesce(given.error, last_error),
-           retry_count = given.retry_count, crash_count = CASE WHEN given.attempted THEN 0 ELSE crash_count END,
+           retry_count = given.retry_count,
+           crash_count = CASE WHEN given.attempted OR given.progressed THEN 0 ELSE crash_count END,
            total_attempts = total_attempts + given.attempted::integer
       FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::float[], $5::boolean[], $6::text[], $7::text[],
-                  $8::integer[], $9::boolean[])
-           AS given (id, status, ready_at, seconds, over, result, error, retry_count, attempted)
+                  $8::integer[], $9::boolean[], $10::boolean[])
+           AS given (id, status, ready_at, seconds, over, result, error, retry_count, attempted, progressed)
      WHERE execution.id = given.id
     RETURNING execution.*, given.over
 ), mirrored AS (
@@ -90,6 +100,13 @@ SELECT array_agg(msg_id) FILTER (WHERE over) AS messages, array_agg(id) FILTER (
 """
 ARCHIVE = "SELECT fw_workflow_archive($1)"
 FORGET_WAITS = "DELETE FROM fw_workflow_waits WHERE execution_id = ANY ($1)"
+# Those that a turn no longer waits for, met or timed out: what they were told of would wake it without end.
+FORGET_OTHERS = """
+DELETE FROM fw_workflow_waits AS waits
+ WHERE execution_id = ANY ($1)
+   AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::text[]) AS given (id, step)
+                    WHERE given.id = waits.execution_id AND given.step = waits.step)
+"""
 WAIT = """
 INSERT INTO fw_workflow_waits (execution_id, step, organization_id, event_name, correlation, after_signal)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
@@ -101,13 +118,22 @@ SELECT fw_workflow_wake(array_agg(DISTINCT execution.id)) FROM fw_workflow_execu
  WHERE id = ANY ($1)
    AND (EXISTS (SELECT FROM fw_workflow_waits AS waits JOIN fw_workflow_signals AS signals
                             USING (organization_id, event_name, correlation)
-                 WHERE waits.execution_id = execution.id AND signals.id > waits.after_signal
-                   AND signals.received_at >= execution.created_at)
+                 WHERE waits.execution_id = execution.id
+                   AND signals.id > greatest(waits.after_signal, execution.signals_before))
         OR EXISTS (SELECT FROM fw_workflow_executions AS child
                     WHERE child.parent_id = execution.id AND child.status IN ('completed', 'failed', 'cancelled')
-                      AND child.id::text IN (SELECT output->>'executionId' FROM fw_workflow_steps AS steps
-                                              WHERE steps.execution_id = execution.id AND steps.status = 'waiting')))
+                      AND child.id::text IN (
+                          SELECT output->>'executionId' FROM fw_workflow_steps AS steps
+                           WHERE steps.execution_id = execution.id AND steps.status = 'waiting'
+                             -- One that began to wait before it was opened again has ended in a later round.
+                             AND NOT EXISTS (SELECT FROM fw_workflow_steps AS later
+                                              WHERE later.execution_id = steps.execution_id AND later.step = steps.step
+                                                AND later.round > steps.round AND later.status <> 'waiting'))))
 """
+
+
+class RowHeld(Exception):
+    """Somebody else, a person perhaps, holds a row of the batch: nothing of it was written."""
 
 
 class Unwritable(Exception):
@@ -126,10 +152,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How an execution stands, as of a write that counted."""
+    """How an execution stands, as of a write that counted. `renewed`: unless somebody else holds its row."""
 
     cancel_requested: bool
     may_go_on: bool
+    renewed: bool = True
 
 
 class LedgerStore:
@@ -142,11 +169,13 @@ class LedgerStore:
     async def write(self, writes: Sequence[Write]) -> list[Standing | None]:
         """Write what still may be written; `None` in the place of a write whose lease is lost.
 
-        Raises `Unwritable` when PostgreSQL refuses one of them, whoever asks and whenever.
+        Raises `Unwritable` when PostgreSQL refuses one of them, whoever asks and whenever, and `RowHeld`.
         """
         try:
             return await self._written(writes)
         except DatabaseUnavailable as error:
+            if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                raise RowHeld from error
             if isinstance(error.__cause__, UNWRITABLE):
                 raise Unwritable(type(error.__cause__).__name__) from error
             raise
@@ -156,21 +185,27 @@ class LedgerStore:
             if waits := [(write, wait) for write in writes for wait in _waits(write)]:
                 await connection.execute(LOCK_WAITS, *_signals_of(waits))
             held = await self._held(connection, writes)
-            kept = [write for write in writes if write.execution.id in held]
+            kept = [write for write in writes if write.execution.lease in held]
             await self._record(connection, kept)
             if ended := [write for write in kept if write.ending is not None]:
                 await _settle(connection, ended)
-        return [held.get(write.execution.id) for write in writes]
+        return [held.get(write.execution.lease) for write in writes]
 
-    async def _held(self, connection: Any, writes: Sequence[Write]) -> Mapping[UUID, Standing]:
+    async def _held(self, connection: Any, writes: Sequence[Write]) -> Mapping[Lease, Standing]:
+        # By lease: a worker that lost an execution and has it again may say something by both in one batch.
         leases = [write.execution.lease for write in writes]
+        cancelled = [write.execution.id for write in writes if isinstance(write.ending, Cancelled)]
+        parents = [parent for write in writes if _is_over(write) and (parent := write.execution.parent_id) is not None]
+        if cancelled or parents:
+            await connection.execute(HOLD_FAMILIES, [*parents, *(one.execution_id for one in leases)], cancelled)
         rows = await connection.fetch(HOLD, [one.execution_id for one in leases], [one.token for one in leases])
-        return {row["id"]: Standing(row["cancel_requested"], row["may_go_on"]) for row in rows}
+        return {
+            Lease(row["id"], row["lease_token"]): Standing(row["cancel_requested"], row["may_go_on"]) for row in rows
+        }
 
     async def _record(self, connection: Any, writes: Sequence[Write]) -> None:
-        lines = [(write.execution, record) for write in writes for record in write.records]
-        if lines:
-            await connection.execute(RECORD, *_columns([_line(*line) for line in lines]), self._worker)
+        if lines := _lines(writes):
+            await connection.execute(RECORD, *_columns(lines), self._worker)
         progressed = [
             write.execution.id for write in writes if write.progressed and write.ending is None and _counts(write)
         ]
@@ -178,17 +213,29 @@ class LedgerStore:
             await connection.execute(PROGRESS, progressed)
 
 
+def _is_over(write: Write) -> bool:
+    match write.ending:
+        case Completed() | Cancelled():
+            return True
+        case Failing(_, seconds):
+            return seconds is None
+    return False
+
+
 def _counts(write: Write) -> bool:
     return write.execution.retry_count > 0 or write.execution.crash_count > 0
 
 
 async def _settle(connection: Any, writes: Sequence[Write]) -> None:
-    ends = await connection.fetchrow(SETTLE, *_columns([_end(write) for write in writes]))
+    ends = await connection.fetchrow(SETTLE, *_columns([(*_end(write), write.progressed) for write in writes]))
     if ends["over"]:
         await connection.execute(ARCHIVE, ends["messages"])
         await connection.execute(FORGET_WAITS, ends["over"])
     if suspended := [write for write in writes if isinstance(write.ending, Suspended)]:
         waits = [(write, wait) for write in suspended for wait in _waits(write)]
+        if older := [write.execution.id for write in suspended if write.execution.records]:
+            steps = [[write.execution.id for write, _ in waits], [wait.step for _, wait in waits]]
+            await connection.execute(FORGET_OTHERS, older, *steps)
         if waits:
             rows = [(write.execution.id, wait.step, *_signal(write, wait), wait.after_signal) for write, wait in waits]
             await connection.execute(WAIT, *_columns(rows))
@@ -205,6 +252,16 @@ def _signals_of(waits: Sequence[tuple[Write, EventWait]]) -> list[list[Any]]:
 
 def _signal(write: Write, wait: EventWait) -> tuple[str, str, str]:
     return write.execution.organization_id, wait.event, wait.correlation
+
+
+def _lines(writes: Sequence[Write]) -> list[tuple[Any, ...]]:
+    # A step that began to wait and had no longer to is both in one write: one statement writes a row once.
+    newest = {
+        (write.execution.id, record.step, record.attempt): _line(write.execution, record)
+        for write in writes
+        for record in write.records
+    }
+    return list(newest.values())
 
 
 def _line(execution: Execution, record: StepRecord) -> tuple[Any, ...]:

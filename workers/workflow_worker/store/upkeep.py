@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "Swept", "UpkeepStore"]
 
 CHUNK = 1_000
+ALONE = "SELECT pg_try_advisory_xact_lock(hashtextextended('sweep of workflows', 4602519830))"
 # Rows whose message somebody has purged, deleted or archived. A thousand of them at a time.
 RESEND = f"""
 WITH bare AS (
@@ -55,32 +56,45 @@ SELECT clock_timestamp(),
                              'failed_at', clock_timestamp(), 'original_msg_id', msg_id)
   FROM gone
 """
-OVERDUE = """
-SELECT fw_workflow_wake(array_agg(id)) FROM fw_workflow_executions
- WHERE status = 'waiting' AND deadline_at <= now()
+# Of more than a signal may wake at once, those that still wait.
+MET = f"""
+WITH met AS (
+    SELECT DISTINCT execution.id
+      FROM fw_workflow_waits AS waits JOIN fw_workflow_executions AS execution ON execution.id = waits.execution_id
+     WHERE execution.status = 'waiting' AND execution.ready_at > now()
+       AND EXISTS (SELECT FROM fw_workflow_signals AS signals
+                    WHERE signals.organization_id = waits.organization_id AND signals.event_name = waits.event_name
+                      AND signals.correlation = waits.correlation
+                      AND signals.id > greatest(waits.after_signal, execution.signals_before))
+     LIMIT {CHUNK}
+)
+SELECT count(*) AS woken, fw_workflow_wake(array_agg(id)) FROM met
 """
+# What a parent may still ask for is kept: it goes on, or is opened again.
 PURGE_EXECUTIONS = f"""
 DELETE FROM fw_workflow_executions WHERE id IN (
-    SELECT id FROM fw_workflow_executions
-     WHERE completed_at < now() - make_interval(days => CASE status WHEN 'failed' THEN $2::integer ELSE $1::integer END)
-       AND completed_at < now() - make_interval(days => least($1::integer, $2::integer))
-     ORDER BY completed_at LIMIT {CHUNK})
+    SELECT id FROM fw_workflow_executions AS old
+     WHERE (status = 'failed') = $1 AND completed_at < now() - make_interval(days => $2::integer)
+       AND NOT EXISTS (SELECT FROM fw_workflow_executions AS parent
+                        WHERE parent.id = old.parent_id AND parent.status NOT IN ('completed', 'cancelled'))
+     ORDER BY completed_at LIMIT {CHUNK} FOR UPDATE SKIP LOCKED)
 """
 PURGE_SIGNALS = f"""
 DELETE FROM fw_workflow_signals WHERE id IN (
     SELECT id FROM fw_workflow_signals WHERE received_at < now() - make_interval(days => $1::integer)
-     ORDER BY received_at LIMIT {CHUNK})
+     ORDER BY received_at LIMIT {CHUNK} FOR UPDATE SKIP LOCKED)
 """
 PURGE_ARCHIVE = f"""
 DELETE FROM pgmq.a_workflow_execution_queue WHERE msg_id IN (
     SELECT msg_id FROM pgmq.a_workflow_execution_queue WHERE archived_at < now() - make_interval(days => $1::integer)
-     ORDER BY archived_at LIMIT {CHUNK})
+     ORDER BY archived_at LIMIT {CHUNK} FOR UPDATE SKIP LOCKED)
 """
 COUNT = """
 SELECT count(*) FILTER (WHERE vt <= now()) AS waiting, count(*) FILTER (WHERE vt > now()) AS later,
        (SELECT count(*) FROM fw_workflow_executions WHERE status = 'running') AS active,
        (SELECT count(*) FROM pgmq.q_workflow_dlq) AS dead,
-       coalesce(extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE vt <= now())), 0)::float AS oldest_seconds,
+       -- Since it is due: an execution may have waited for a month by then.
+       coalesce(extract(epoch FROM now() - min(vt) FILTER (WHERE vt <= now())), 0)::float AS oldest_seconds,
        (SELECT greatest(reltuples, 0)::bigint FROM pg_class
          WHERE oid = 'pgmq.a_workflow_execution_queue'::regclass) AS archived,
        fw_workflows_scheduled() AS scheduled
@@ -90,11 +104,12 @@ SELECT count(*) FILTER (WHERE vt <= now()) AS waiting, count(*) FILTER (WHERE vt
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many rows had no message, and how many messages no row."""
+    """How many rows had no message, how many messages no row, and how many waits a signal that had come."""
 
-    resent: int
-    strays: int
-    unknown: int
+    resent: int = 0
+    strays: int = 0
+    unknown: int = 0
+    woken: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +135,28 @@ class UpkeepStore:
         self._database = database
 
     async def sweep(self) -> Swept:
-        """Send messages that are missing, and take away those that are nobody's."""
+        """Send messages that are missing, take away those that are nobody's, wake who was left waiting.
+
+        It reads all that is to be done, so one worker at a time does it; for the others there is nothing.
+        """
         async with self._database.transaction() as connection:
+            if not await connection.fetchval(ALONE):
+                return Swept()
             resent = await connection.fetchval(RESEND)
             strays = await connection.fetch(STRAY, UUID_PATTERN)
             known = [row["msg_id"] for row in strays if row["known"]]
             unknown = [row["msg_id"] for row in strays if not row["known"]]
             await connection.execute(ARCHIVE, known)
             await connection.execute(BURY, unknown)
-            await connection.execute(OVERDUE)
-        return Swept(resent, len(known), len(unknown))
+            woken = await connection.fetchval(MET)
+        return Swept(resent, len(known), len(unknown), woken)
 
     async def purge(self, days: int, failed_days: int) -> int:
         """Delete executions that ended so many days ago, signals and archived messages of that age; return how many."""
         gone = 0
         for statement, arguments in (
-            (PURGE_EXECUTIONS, (days, failed_days)),
+            (PURGE_EXECUTIONS, (False, days)),
+            (PURGE_EXECUTIONS, (True, failed_days)),
             (PURGE_SIGNALS, (days,)),
             (PURGE_ARCHIVE, (days,)),
         ):
