@@ -28,7 +28,12 @@ MOST_MANUAL_BLOCKS = 2
 # An empty set has no members to print, and what changes nothing says so beside the data.
 SILENT = ("redis-cli ZRANGE", "intelliflow migrate")
 # These stop all workers and end all executions: test_workflow_sql_pages.py gives each section a database of its own.
-OWN_DATABASE = {"docs/operations/runbooks/workflow-runbook.md", "docs/operations/workflow-admin-guide.md"}
+OWN_DATABASE = {
+    "docs/operations/runbooks/workflow-runbook.md",
+    "docs/operations/workflow-admin-guide.md",
+    # Its SQL needs the rule that its page saves first: test_start_a_workflow.py.
+    "docs/how-to/start-a-workflow.md",
+}
 USUAL_PORTS = {"events-worker": 3100, "ingestion-worker": 3101, "notifications-worker": 3102, "workflow-worker": 3103}
 
 pytestmark = [pytest.mark.needs("curl", "jq", "bash"), pytest.mark.timeout(240)]
@@ -87,6 +92,8 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served stack")
+    # As in a checkout: commands name the examples.
+    (folder / "docs").symlink_to(ROOT / "docs")
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "embedded_stack.first_run", "--serve"], cwd=folder, stdout=output, stderr=output
