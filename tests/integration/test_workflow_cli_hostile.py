@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,7 @@ def test_a_locale_without_its_characters_does_not_stop_it(operator: Operator, da
 def test_who_stops_reading_gets_no_traceback(operator: Operator, database_url: str) -> None:
     for _ in range(30):
         execution(operator, org="x" * 400)
-    command = f"exec 3>&1; {{ {sys.executable} -m worker_ops workflow list -o json 2>&3; }} | true"
+    command = f"exec 3>&1; {{ {shlex.quote(sys.executable)} -m worker_ops workflow list -o json 2>&3; }} | true"
     environment = {**os.environ, "DATABASE_URL": database_url}
     said = subprocess.run(["/bin/bash", "-c", command], env=environment, check=False, capture_output=True)
     assert said.stdout == b""

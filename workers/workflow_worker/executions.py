@@ -125,7 +125,8 @@ class Executions:
         claims = await self._store.claim(
             free, for_any, holders, self._cursor, look=look, suspect=not self._has_a_suspect
         )
-        if look:
+        if look and for_any and not claims.executions:
+            # While looks bring something, or there is no room for it, there may be more that no message tells of.
             self._looked_at = now
         return claims
 
