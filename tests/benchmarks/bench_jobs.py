@@ -16,6 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.jobs.contenders import contenders
+from benchmarks.jobs.recovery import measure_recovery
 from benchmarks.tables import table
 from benchmarks.workflows.measurement import measure_latency, measure_throughput
 
@@ -34,6 +35,12 @@ COLUMNS = {
         "p99 ms": ("p99Ms", ".1f"),
         "cores meanwhile": ("cores", ".2f"),
     },
+    "recovery": {
+        "before: jobs/s": ("before", ".0f"),
+        "done again after s": ("again", ".1f"),
+        "then: jobs/s": ("after", ".0f"),
+        "of before": ("part", ".2f"),
+    },
 }
 
 
@@ -43,6 +50,7 @@ def main() -> None:
     measure = {
         "throughput": lambda: measure_throughput(everybody, arguments.jobs, arguments.repeats),
         "latency": lambda: measure_latency(everybody, arguments.singles, arguments.every),
+        "recovery": lambda: measure_recovery(arguments.seconds, arguments.jobs * 12),
     }
     measured: dict[str, list[dict[str, Any]]] = {part: measure[part]() for part in arguments.parts}
     if arguments.json:
@@ -60,6 +68,7 @@ def parsed() -> argparse.Namespace:
     add("--repeats", type=int, default=3, help="turns of each contender (default 3)")
     add("--singles", type=int, default=200, help="jobs deferred one by one (default 200)")
     add("--every", type=float, default=0.05, help="seconds between them, about (default 0.05)")
+    add("--seconds", type=float, default=4.0, help="before and after an outage (default 4)")
     add("--only", help="measure one contender by its name")
     add("--json", action="store_true", help="one machine-readable line instead of the tables")
     return parser.parse_args()

@@ -142,9 +142,17 @@ def test_how_long_a_small_organisation_waits_behind_others_is_measured() -> None
 
 
 def test_jobs_are_measured_beside_procrastinate_s_own_worker() -> None:
-    measured = printed("bench_jobs.py", "--jobs", "60", "--repeats", "1", "--singles", "5")
+    measured = printed("bench_jobs.py", *COMPARED, "--jobs", "60", "--repeats", "1", "--singles", "5")
     everybody = ["Procrastinate, 10", "Procrastinate, 50", "ours, 10", "ours, 50"]
     assert [row["contender"] for row in measured["throughput"]] == everybody
     assert all(row["executionsPerSecond"] > 0 for row in measured["throughput"])
     assert [row["contender"] for row in measured["latency"]] == everybody
     assert all(row["p50Ms"] > 0 for row in measured["latency"])
+
+
+def test_what_an_outage_costs_jobs_is_measured() -> None:
+    rows = printed("bench_jobs.py", "--parts", "recovery", "--jobs", "500", "--seconds", "1")["recovery"]
+    faults = ("nothing", "restart", "connections")
+    everybody = [f"{name}, {fault}" for name in ("Procrastinate", "ours") for fault in faults]
+    assert [row["contender"] for row in rows] == everybody
+    assert all(row["before"] > 0 for row in rows)

@@ -54,7 +54,7 @@ def test_every_metric_setting_and_code_exists() -> None:
 
 
 def test_every_code_of_a_wait_is_explained() -> None:
-    of_others = {"REDIS_UNAVAILABLE", "SCANNER_UNAVAILABLE"}
+    of_others = {"JOBS_DATABASE_UNAVAILABLE", "REDIS_UNAVAILABLE", "SCANNER_UNAVAILABLE"}
     assert first_column("code") == set(DEFERRAL_CODES) - of_others
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_every_argument_is_there(task: str, kind: type[Arguments]) -> None:
 @pytest.mark.needs("bash")
 def test_the_example_s_own_tests_pass() -> None:
     (command,) = TESTS
-    said(f"{command} -q -n0 -c {ROOT / 'pyproject.toml'}", {})
+    said(f"{command} -q -n0 -c {shlex.quote(str(ROOT / 'pyproject.toml'))}", {})
 
 
 @pytest.mark.needs("bash", "psql")

@@ -30,6 +30,7 @@ __all__ = ["Jobs"]
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 100
+AGAIN_SECONDS = 0.2
 PATIENCE_SECONDS = (0.1, 0.25, 0.5, 1.0)
 
 
@@ -159,7 +160,9 @@ class Jobs:
     async def _rest(self, stop: StopSignal) -> None:
         if not self._at_work:
             self.drained.set()
-        await wait_at_most(self._poll_seconds, self._hinted.wait(), stop.requested.wait())
+        # After an outage the next look comes soon, for nobody announces its end.
+        seconds = min(AGAIN_SECONDS, self._poll_seconds) if self._unsure else self._poll_seconds
+        await wait_at_most(seconds, self._hinted.wait(), stop.requested.wait())
         self.drained.clear()
 
     async def _drain(self, stop: StopSignal) -> None:
