@@ -48,8 +48,11 @@ def amid_the_claim() -> None:
 
     async def claim(self: ClaimStore, free: int, *arguments: Any, **named: Any) -> Any:
         async with self._database.transaction() as connection:
-            if await connection.fetch(claims.CLAIM, free, free, [], "", self._worker, True):  # noqa: FBT003
-                die()
+            turn: tuple[Any, ...] = (free, free, [], "")
+            if ready := await connection.fetch(claims.READY, *turn, True):  # noqa: FBT003
+                near = [list(column) for column in zip(*ready, strict=True)]
+                if await connection.fetch(claims.CLAIM, *turn, self._worker, True, *near):  # noqa: FBT003
+                    die()
         return await original(self, free, *arguments, **named)
 
     ClaimStore.claim = claim  # type: ignore[method-assign]

@@ -1,12 +1,11 @@
 """A worker is killed before each commit of a turn, in its midst and after it, and around each effect.
 
 The table says how often the receiver is asked for each step then, and how many attempts the execution counts. Its
-effects happen once, whatever is in the table. All of it: CHAOS_POINTS=all.
+effects happen once, whatever is in the table.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
@@ -76,12 +75,6 @@ POINTS: dict[str, Outcome] = {
     "bury uncommitted": Outcome((1, 2, 0, 0, 0), 1, "chaos.refused"),
     "after bury": REFUSED,
 }
-# Of the three places around each commit the one where most is at stake; CHAOS_POINTS=all kills at every place.
-USUAL = {
-    *("claim committed", "after the effect", "retry uncommitted"),
-    *("suspend uncommitted", "complete uncommitted", "bury uncommitted"),
-}
-CHOSEN = {point: one for point, one in POINTS.items() if point in USUAL or os.environ.get("CHAOS_POINTS") == "all"}
 SWITCH_ON = "UPDATE fw_module_settings SET fw_execution_worker_enabled = true WHERE organization_id LIKE %s"
 SWITCH_OFF = "UPDATE fw_module_settings SET fw_execution_worker_enabled = false WHERE organization_id LIKE %s"
 OVER = "SELECT count(*) FROM fw_workflow_executions WHERE status NOT IN ('completed', 'failed')"
@@ -91,13 +84,13 @@ LEFT = "SELECT (SELECT count(*) FROM pgmq.q_workflow_execution_queue), (SELECT c
 
 
 def test_another_worker_goes_on_where_one_was_killed(ground: Ground) -> None:
-    executions = {point: prepared(ground, point, outcome) for point, outcome in CHOSEN.items()}
+    executions = {point: prepared(ground, point, outcome) for point, outcome in POINTS.items()}
     kill_at_all(ground)
     ground.change(SWITCH_ON, "%")
     ground.worker()
     wait_for(lambda: ground.asked(OVER) == [(0,)], 120, "the end of all executions")
-    found = {point: outcome_of(ground, execution, CHOSEN[point].rule) for point, execution in executions.items()}
-    assert found == CHOSEN
+    found = {point: outcome_of(ground, execution, POINTS[point].rule) for point, execution in executions.items()}
+    assert found == POINTS
     assert ground.asked(STRANGERS) == []
     wait_for(lambda: ground.asked(LEFT) == [(0, 0)], 10, "an empty queue")
 
@@ -113,7 +106,7 @@ def prepared(ground: Ground, point: str, outcome: Outcome) -> str:
 
 def kill_at_all(ground: Ground) -> None:
     """Let a worker die at each point; the next one is started while the one before it is dying."""
-    doomed = [(point, ground.folder / f"gate-{number}") for number, point in enumerate(CHOSEN)]
+    doomed = [(point, ground.folder / f"gate-{number}") for number, point in enumerate(POINTS)]
 
     def started(number: int) -> list[Process]:
         return [ground.worker(CHAOS_CRASH_AT=point, CHAOS_GATE=str(gate)) for point, gate in doomed[number:][:1]]
